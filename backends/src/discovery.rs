@@ -1,0 +1,133 @@
+//! Finding the providers of this machine.
+
+use std::fmt;
+use std::sync::Arc;
+
+use devmem_provider::{Error, ErrorKind, Provider, Result};
+
+/// A backend that is compiled in.
+#[derive(Debug, Clone, Copy)]
+pub struct Backend {
+    /// Its name, as in [`Identity::backend`](devmem_provider::Identity::backend).
+    pub name: &'static str,
+    /// Finds its providers by trying: every provider that is returned has allocated and exported once.
+    /// The error says why there is none.
+    pub discover: fn() -> Result<Vec<Arc<dyn Provider>>>,
+}
+
+/// Every backend that is compiled in, in the order in which [`discover`] lists their providers.
+pub const BACKENDS: &[Backend] = &[
+    #[cfg(feature = "udmabuf")]
+    Backend { name: crate::udmabuf::NAME, discover: crate::udmabuf::discover },
+    #[cfg(feature = "dma_heap")]
+    Backend { name: crate::dma_heap::NAME, discover: crate::dma_heap::discover },
+];
+
+/// A backend that found no provider on this machine.
+#[derive(Debug)]
+pub struct Unavailable {
+    /// The backend's name.
+    pub backend: &'static str,
+    /// What was tried, and why it failed.
+    pub reason: Error,
+}
+
+/// What this machine has.
+#[derive(Debug, Default)]
+pub struct Discovery {
+    /// The providers that work.
+    pub providers: Vec<Arc<dyn Provider>>,
+    /// The backends without a provider, and why.
+    pub unavailable: Vec<Unavailable>,
+}
+
+/// Looks for the providers of every backend that is compiled in.
+#[must_use]
+pub fn discover() -> Discovery {
+    let mut discovery = Discovery::default();
+    for backend in BACKENDS {
+        match (backend.discover)() {
+            Ok(providers) => discovery.providers.extend(providers),
+            Err(reason) => discovery.unavailable.push(Unavailable { backend: backend.name, reason }),
+        }
+    }
+    discovery
+}
+
+impl Discovery {
+    /// The first provider that `selector` means: a provider's or backend's name, a PCI address or a
+    /// device node.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], with what there is, for a selector that means nothing here; the reason of
+    /// the backend, if it is compiled in and does not work on this machine.
+    pub fn find(mut self, selector: &str) -> Result<Arc<dyn Provider>> {
+        if let Some(provider) = self.providers.iter().find(|provider| provider.identity().matches(selector)) {
+            return Ok(Arc::clone(provider));
+        }
+        let backend = selector.split(':').next().unwrap_or(selector);
+        if let Some(index) = self.unavailable.iter().position(|other| other.backend == backend) {
+            return Err(self.unavailable.swap_remove(index).reason);
+        }
+        let names: Vec<&str> =
+            self.providers.iter().map(|provider| provider.identity().name.as_str()).collect();
+        let available = if names.is_empty() {
+            format!("no provider works on this machine{self}")
+        } else {
+            format!("this machine has {}", names.join(", "))
+        };
+        Err(Error::new(ErrorKind::NotFound, "find a provider of device memory")
+            .on(format!("{selector:?}"))
+            .because(available)
+            .remedy("name a provider, a PCI address or a device node"))
+    }
+}
+
+impl fmt::Display for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for provider in &self.providers {
+            let identity = provider.identity();
+            write!(f, "\n  {identity}: {} ({})", identity.description, identity.kind)?;
+        }
+        for Unavailable { backend, reason } in &self.unavailable {
+            write!(f, "\n  {backend}: not available: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_backend_yields_providers_or_a_reason() {
+        let discovery = discover();
+        for backend in BACKENDS {
+            let found = discovery.providers.iter().any(|p| p.identity().backend == backend.name);
+            let missing = discovery.unavailable.iter().any(|u| u.backend == backend.name);
+            assert!(found != missing, "{}: found {found}, missing {missing}", backend.name);
+        }
+    }
+
+    #[test]
+    fn an_unknown_selector_is_told_what_there_is() {
+        let error = discover().find("no-such-backend").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("no-such-backend"), "{error}");
+    }
+
+    #[test]
+    fn a_backend_that_does_not_work_here_gives_its_reason() {
+        let discovery = Discovery {
+            providers: Vec::new(),
+            unavailable: vec![Unavailable {
+                backend: "dma-heap",
+                reason: Error::new(ErrorKind::PermissionDenied, "open").on("/dev/dma_heap/system"),
+            }],
+        };
+        let error = discovery.find("dma-heap:system").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+}

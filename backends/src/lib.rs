@@ -1,0 +1,17 @@
+//! The backends: one module and one cargo feature for each kind of device that hands out memory.
+//!
+//! [`discover`] lists every provider of this machine and says of each backend that found none why.
+//!
+//! # Adding a backend
+//!
+//! Write it as a module that implements [`devmem_provider::Provider`], add a feature, and name it in the
+//! list [`BACKENDS`]. Nothing else knows backends by name.
+
+mod discovery;
+#[cfg(feature = "dma_heap")]
+pub mod dma_heap;
+mod system_memory;
+#[cfg(feature = "udmabuf")]
+pub mod udmabuf;
+
+pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover};

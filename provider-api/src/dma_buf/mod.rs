@@ -1,0 +1,205 @@
+//! DMA-buf: device memory as a file descriptor that other drivers can attach to.
+
+mod file_information;
+mod mapping;
+mod memory;
+mod sync_file;
+mod uapi;
+
+use std::ffi::CString;
+use std::fmt;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::stat::fstat;
+use nix::sys::statfs::fstatfs;
+
+pub use file_information::FileInformation;
+pub use mapping::{Access, Mapping, ReadAccess, WriteAccess};
+pub use sync_file::{FenceUse, SyncFile};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A DMA-buf that this process holds open.
+///
+/// The memory behind it lives as long as any descriptor, mapping or importer's attachment does, whatever
+/// becomes of the [`Buffer`](crate::Buffer) that exported it. Passing the descriptor to another process
+/// passes the memory.
+#[derive(Debug)]
+pub struct DmaBuf {
+    fd: OwnedFd,
+    size: u64,
+    inode: u64,
+}
+
+impl DmaBuf {
+    /// Takes over a descriptor, after checking that it is a DMA-buf at all.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if it is something else; the message says what.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        const OPERATION: &str = "take a file descriptor as a DMA-buf";
+        let failed = |errno| Error::from_errno(errno, OPERATION);
+        let file_system = fstatfs(&fd).map_err(failed)?.filesystem_type().0;
+        if u64::try_from(file_system).ok() != Some(uapi::DMA_BUF_MAGIC) {
+            return Err(Error::new(ErrorKind::InvalidInput, OPERATION)
+                .because(format!("it is {}", describe_descriptor(fd.as_fd())))
+                .remedy("pass a descriptor that a DMA-buf exporter returned"));
+        }
+        let inode = fstat(&fd).map_err(failed)?.st_ino;
+        let mut file = File::from(fd);
+        let size = file.seek(SeekFrom::End(0)).map_err(|error| Error::from_io(error, OPERATION))?;
+        Ok(Self { fd: file.into(), size, inode })
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The inode number: two descriptors with the same one are the same DMA-buf.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// A second descriptor of the same DMA-buf.
+    ///
+    /// # Errors
+    ///
+    /// If this process has no descriptor left.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self { fd: self.duplicate_fd()?, size: self.size, inode: self.inode })
+    }
+
+    fn duplicate_fd(&self) -> Result<OwnedFd> {
+        self.fd
+            .try_clone()
+            .map_err(|error| Error::from_io(error, "duplicate the descriptor of a DMA-buf").on(self))
+    }
+
+    /// Names the buffer, for the kernel's debug output and [`FileInformation::name`]. At most 31 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the name is longer or contains a zero byte.
+    pub fn set_name(&self, name: &str) -> Result<()> {
+        let invalid = || {
+            Error::new(ErrorKind::InvalidInput, "name a DMA-buf")
+                .on(format!("{name:?}"))
+                .because(format!("a name has at most {} bytes, none of them zero", uapi::NAME_CAPACITY - 1))
+        };
+        if name.len() >= uapi::NAME_CAPACITY {
+            return Err(invalid());
+        }
+        let name = CString::new(name).map_err(|_| invalid())?;
+        uapi::set_name(self.as_fd(), &name)
+            .map_err(|errno| Error::from_errno(errno, "name a DMA-buf").on(self))
+    }
+
+    /// What the kernel says of this file: exporter, references, name.
+    ///
+    /// # Errors
+    ///
+    /// If `/proc` is not mounted.
+    pub fn file_information(&self) -> Result<FileInformation> {
+        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Error::from_io(error, "read").on(&path).remedy("mount /proc"))?;
+        FileInformation::parse(&text)
+    }
+
+    /// Maps the whole buffer for the CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`] if it was exported read-only and `access` writes,
+    /// [`ErrorKind::Unsupported`] if its exporter offers no CPU mapping.
+    pub fn map(&self, access: Access) -> Result<Mapping> {
+        self.map_range(0, self.size, access)
+    }
+
+    /// Maps `length` bytes from `offset`, a multiple of the page size, on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the range is empty or not inside the buffer; else as
+    /// [`map`](Self::map).
+    pub fn map_range(&self, offset: u64, length: u64, access: Access) -> Result<Mapping> {
+        Mapping::new(self, offset, length, access)
+    }
+
+    /// The buffer's present fences as one sync_file: what work on other devices must be over first.
+    ///
+    /// Without any fence the result has signalled already. A NIC that receives adds no fence.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel returns; a kernel older than 6.0 has no such ioctl.
+    pub fn export_sync_file(&self, fences: FenceUse) -> Result<SyncFile> {
+        uapi::export_sync_file(self.as_fd(), fences.flags()).map(SyncFile::from_fd).map_err(|errno| {
+            Error::from_errno(errno, "export the fences of a DMA-buf as a sync_file").on(self)
+        })
+    }
+
+    /// Adds a fence that the buffer's other users must wait for.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the descriptor is no sync_file.
+    pub fn import_sync_file(&self, sync_file: &SyncFile, fences: FenceUse) -> Result<()> {
+        uapi::import_sync_file(self.as_fd(), fences.flags(), sync_file.as_fd().as_raw_fd())
+            .map_err(|errno| Error::from_errno(errno, "import a sync_file into a DMA-buf").on(self))
+    }
+}
+
+impl FenceUse {
+    fn flags(self) -> u64 {
+        match self {
+            Self::Read => uapi::SYNC_READ,
+            Self::Write => uapi::SYNC_WRITE,
+        }
+    }
+}
+
+impl AsFd for DmaBuf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<DmaBuf> for OwnedFd {
+    fn from(dma_buf: DmaBuf) -> Self {
+        dma_buf.fd
+    }
+}
+
+impl fmt::Display for DmaBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DMA-buf {} of {} bytes", self.inode, self.size)
+    }
+}
+
+/// What a descriptor refers to, as `/proc` names it.
+fn describe_descriptor(fd: BorrowedFd<'_>) -> String {
+    match std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) {
+        Ok(target) => target.display().to_string(),
+        Err(_) => "something else".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_that_is_no_dma_buf_is_named() {
+        let file = File::open("/dev/null").unwrap();
+        let error = DmaBuf::from_fd(file.into()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("/dev/null"), "{error}");
+    }
+}
