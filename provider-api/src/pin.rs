@@ -95,6 +95,12 @@ impl<A> Pin<A> {
         &mut self.attachment
     }
 
+    /// Gives up the evidence and keeps the attachment alone.
+    #[must_use]
+    pub fn into_attachment(self) -> A {
+        self.attachment
+    }
+
     /// The DMA-buf that is attached.
     pub fn dma_buf(&self) -> &DmaBuf {
         &self.dma_buf
