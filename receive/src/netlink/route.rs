@@ -1,0 +1,277 @@
+//! rtnetlink: interfaces and their addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nix::sys::socket::SockProtocol;
+
+use super::attribute::{Attribute, AttributeIter, Attributes};
+use super::connection::{Connection, Request};
+use super::error::{Malformed, Result};
+use super::names::{AttributeName, AttributeTable};
+
+/// The bytes of `struct ifinfomsg`.
+const LINK_HEADER: usize = 16;
+/// The bytes of `struct ifaddrmsg`.
+const ADDRESS_HEADER: usize = 8;
+
+/// `IFLA_XDP_ATTACHED` and its value for "nothing" (include/uapi/linux/if_link.h).
+const XDP_ATTACHED: u16 = 2;
+const XDP_ATTACHED_NONE: u8 = 0;
+
+static LINK_NAMES: AttributeTable = AttributeTable {
+    attributes: &[
+        AttributeName::plain(libc::IFLA_IFNAME, "ifname"),
+        AttributeName::plain(libc::IFLA_ALT_IFNAME, "alt-ifname"),
+    ],
+};
+static ADDRESS_NAMES: AttributeTable = AttributeTable { attributes: &[] };
+
+/// A network interface as rtnetlink describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link {
+    /// Its number, unique in its network namespace.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Its other names.
+    pub alternative_names: Vec<String>,
+    /// The greatest packet it takes, in bytes.
+    pub mtu: u32,
+    /// Whether it is set up (`IFF_UP`).
+    pub up: bool,
+    /// The address of its link layer; 6 bytes for Ethernet.
+    pub address: Vec<u8>,
+    /// The address that was burnt in, where the driver tells.
+    pub permanent_address: Option<Vec<u8>>,
+    /// The bus that its device sits on, such as `pci`.
+    pub parent_bus: Option<String>,
+    /// The device's name on that bus, such as `0000:03:00.0`.
+    pub parent_name: Option<String>,
+    /// Whether an XDP program is attached.
+    pub xdp_attached: bool,
+}
+
+/// An IP address of an interface of this network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The interface.
+    pub ifindex: u32,
+    /// The address.
+    pub address: IpAddr,
+}
+
+/// A socket that speaks rtnetlink.
+#[derive(Debug)]
+pub struct Route {
+    connection: Connection,
+}
+
+impl Route {
+    /// Opens a socket of its own.
+    ///
+    /// # Errors
+    /// No netlink socket is to be had.
+    pub fn open() -> Result<Self> {
+        Ok(Self { connection: Connection::open(SockProtocol::NetlinkRoute)? })
+    }
+
+    /// The interface with this number.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is none in this network namespace.
+    pub fn link(&mut self, ifindex: u32) -> Result<Link> {
+        self.one_link(ifindex, &Attributes::new())
+    }
+
+    /// The interface with this name, which may be an alternative name.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is none in this network namespace. `ERANGE`: the kernel takes no name this long.
+    pub fn link_by_name(&mut self, name: &str) -> Result<Link> {
+        let kind = if name.len() < libc::IFNAMSIZ { libc::IFLA_IFNAME } else { libc::IFLA_ALT_IFNAME };
+        match self.one_link(0, &Attributes::new().string(kind, name)) {
+            Err(error) if kind == libc::IFLA_IFNAME && error.errno() == Some(nix::errno::Errno::ENODEV) => {
+                self.one_link(0, &Attributes::new().string(libc::IFLA_ALT_IFNAME, name))
+            }
+            link => link,
+        }
+    }
+
+    /// Every interface of this network namespace.
+    ///
+    /// # Errors
+    /// The socket failed or a reply is malformed.
+    pub fn links(&mut self) -> Result<Vec<Link>> {
+        let header = link_header(0);
+        let attributes = Attributes::new();
+        let request =
+            Request { kind: libc::RTM_GETLINK, header: &header, attributes: &attributes, names: &LINK_NAMES };
+        let replies = self.connection.dump(request)?;
+        Ok(replies.payloads.iter().map(|payload| decode_link(payload)).collect::<Result<_, _>>()?)
+    }
+
+    /// Every IP address of this network namespace.
+    ///
+    /// # Errors
+    /// The socket failed or a reply is malformed.
+    pub fn addresses(&mut self) -> Result<Vec<LocalAddress>> {
+        let attributes = Attributes::new();
+        let request = Request {
+            kind: libc::RTM_GETADDR,
+            header: &[0; ADDRESS_HEADER],
+            attributes: &attributes,
+            names: &ADDRESS_NAMES,
+        };
+        let replies = self.connection.dump(request)?;
+        let mut addresses = Vec::new();
+        for payload in &replies.payloads {
+            addresses.extend(decode_address(payload)?);
+        }
+        Ok(addresses)
+    }
+
+    fn one_link(&mut self, ifindex: u32, attributes: &Attributes) -> Result<Link> {
+        let header = link_header(ifindex);
+        let request = Request { kind: libc::RTM_GETLINK, header: &header, attributes, names: &LINK_NAMES };
+        let replies = self.connection.exchange(request)?;
+        let payload =
+            replies.payloads.first().ok_or(Malformed("an acknowledgement without its interface"))?;
+        Ok(decode_link(payload)?)
+    }
+}
+
+/// `struct ifinfomsg` for a request: all zero but the number.
+fn link_header(ifindex: u32) -> [u8; LINK_HEADER] {
+    let mut header = [0; LINK_HEADER];
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    header
+}
+
+fn decode_link(payload: &[u8]) -> Result<Link, Malformed> {
+    let Some((header, attributes)) = payload.split_first_chunk::<LINK_HEADER>() else {
+        return Err(Malformed("an interface header that is cut off"));
+    };
+    let flags = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+    let mut link = Link {
+        ifindex: u32::from_ne_bytes([header[4], header[5], header[6], header[7]]),
+        up: flags & libc::IFF_UP.cast_unsigned() != 0,
+        ..Link::default()
+    };
+    for attribute in AttributeIter::new(attributes) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            libc::IFLA_IFNAME => link.name = attribute.string(),
+            libc::IFLA_MTU => link.mtu = attribute.u32()?,
+            libc::IFLA_ADDRESS => link.address = attribute.payload().to_vec(),
+            libc::IFLA_PERM_ADDRESS => link.permanent_address = Some(attribute.payload().to_vec()),
+            libc::IFLA_PARENT_DEV_BUS_NAME => link.parent_bus = Some(attribute.string()),
+            libc::IFLA_PARENT_DEV_NAME => link.parent_name = Some(attribute.string()),
+            libc::IFLA_PROP_LIST => {
+                for property in attribute.nested() {
+                    let property = property?;
+                    if property.kind() == libc::IFLA_ALT_IFNAME {
+                        link.alternative_names.push(property.string());
+                    }
+                }
+            }
+            libc::IFLA_XDP => {
+                for part in attribute.nested() {
+                    let part = part?;
+                    if part.kind() == XDP_ATTACHED {
+                        link.xdp_attached = part.u8()? != XDP_ATTACHED_NONE;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(link)
+}
+
+/// The address of one `RTM_NEWADDR` message; `None` for families other than IP.
+fn decode_address(payload: &[u8]) -> Result<Option<LocalAddress>, Malformed> {
+    let Some((header, attributes)) = payload.split_first_chunk::<ADDRESS_HEADER>() else {
+        return Err(Malformed("an address header that is cut off"));
+    };
+    let family = i32::from(header[0]);
+    let ifindex = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+    let (mut address, mut local) = (None, None);
+    for attribute in AttributeIter::new(attributes) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            libc::IFA_ADDRESS => address = decode_ip(family, &attribute)?,
+            libc::IFA_LOCAL => local = decode_ip(family, &attribute)?,
+            _ => {}
+        }
+    }
+    // On a point-to-point interface IFA_ADDRESS is the peer's.
+    Ok(local.or(address).map(|address| LocalAddress { ifindex, address }))
+}
+
+fn decode_ip(family: i32, attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
+    let wrong = |_| Malformed("an IP address of the wrong length");
+    match family {
+        libc::AF_INET => {
+            let bytes: [u8; 4] = attribute.payload().try_into().map_err(wrong)?;
+            Ok(Some(Ipv4Addr::from(bytes).into()))
+        }
+        libc::AF_INET6 => {
+            let bytes: [u8; 16] = attribute.payload().try_into().map_err(wrong)?;
+            Ok(Some(Ipv6Addr::from(bytes).into()))
+        }
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+    use proptest::prelude::*;
+
+    #[test]
+    fn finds_the_loopback_interface() {
+        let mut route = Route::open().unwrap();
+        let link = route.link_by_name("lo").unwrap();
+        assert_eq!(link.name, "lo");
+        assert_eq!(route.link(link.ifindex).unwrap().name, "lo");
+        assert!(route.links().unwrap().iter().any(|other| other.ifindex == link.ifindex));
+        assert!(!link.xdp_attached);
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_an_error() {
+        let mut route = Route::open().unwrap();
+        for name in ["nosuch0", "a-name-that-only-an-alternative-name-may-have"] {
+            assert_eq!(route.link_by_name(name).unwrap_err().errno(), Some(Errno::ENODEV), "{name}");
+        }
+        assert_eq!(route.link(0x7fff_fff0).unwrap_err().errno(), Some(Errno::ENODEV));
+    }
+
+    #[test]
+    fn finds_the_loopback_address() {
+        let mut route = Route::open().unwrap();
+        let lo = route.link_by_name("lo").unwrap();
+        let wanted = LocalAddress { ifindex: lo.ifindex, address: Ipv4Addr::LOCALHOST.into() };
+        assert_eq!(route.addresses().unwrap().contains(&wanted), lo.up);
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_ends_without_panic(payload: Vec<u8>) {
+            let _ = (decode_link(&payload), decode_address(&payload));
+        }
+
+        #[test]
+        fn any_attributes_end_without_panic(kind in 0u16..70, bytes: Vec<u8>, family in 0u8..12) {
+            let attributes = Attributes::new().bytes(kind, &bytes).nest(kind, Attributes::new().bytes(2, &bytes));
+            let mut payload = vec![0; LINK_HEADER];
+            payload.extend_from_slice(attributes.as_bytes());
+            let _ = decode_link(&payload);
+            let mut payload = vec![family, 0, 0, 0, 0, 0, 0, 0];
+            payload.extend_from_slice(attributes.as_bytes());
+            let _ = decode_address(&payload);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! A NIC made ready to receive into device memory, and put back exactly as it was.
+//!
+//! [`Nic::prepare`] is a transaction. It takes the NIC for itself, takes a [`Snapshot`] of every setting that
+//! it may touch, and then changes features, channels, header split, RSS and flow rules in the order that the
+//! kernel wants. [`Prepared::restore`], dropping it, or an error midway undo the changes in reverse.
+//! Each change is written to a journal file before it is made, so that after a kill [`restore`], or the next
+//! `prepare`, undoes what was left behind. [`restore_on_signals`] undoes on SIGINT, SIGTERM and SIGHUP.
+//!
+//! Locks and journals live in `/run/devmem`, or in `$XDG_RUNTIME_DIR/devmem` for those who may not write
+//! there, or in `$DEVMEM_STATE_DIR`. Users of different folders do not see each other's locks.
+
+mod apply;
+mod capability;
+mod change;
+mod device;
+mod identity;
+mod journal;
+mod lock;
+mod plan;
+mod prepared;
+mod report;
+mod restore;
+mod signals;
+mod snapshot;
+mod state_directory;
+mod steering;
+mod sys;
+mod transaction;
+
+pub use capability::{Capabilities, Capability, Support};
+pub use device::Nic;
+pub use identity::{Identity, MacAddress, Selector};
+pub use plan::{Flow, Plan, Queues};
+pub use prepared::Prepared;
+pub use report::{Report, Step};
+pub use restore::{restore, restore_all};
+pub use signals::restore_on_signals;
+pub use snapshot::{FieldDifference, Snapshot};

@@ -1,0 +1,123 @@
+//! A NIC that is set up, a buffer that is bound, a connection that arrives there.
+
+use std::net::TcpListener;
+use std::process::Child;
+use std::sync::Arc;
+
+use devmem_provider::dma_buf::{Access, Mapping};
+use devmem_provider::{Buffer, Pin, Provider, Request, Require};
+use devmem_receive::devmem::{Binding, DevmemTcp, Parts, Stream, StreamOptions};
+use devmem_receive::nic::{Flow, Nic, Plan, Prepared, Queues};
+use devmem_receive::stream::{Fragment, Part};
+
+use crate::{Failure, Outcome, ensure, sender};
+
+pub(crate) const NIC: &str = "eth0";
+pub(crate) const ADDRESS: &str = "10.77.0.1:5201";
+pub(crate) const PORT: u16 = 5201;
+pub(crate) const PAGE: u64 = 4096;
+
+/// The receiving side. The order of the fields is the order of release.
+pub(crate) struct Setup {
+    pub(crate) mapping: Mapping,
+    pub(crate) pin: Pin<Binding>,
+    pub(crate) nic: Prepared,
+    pub(crate) buffer: Box<dyn Buffer>,
+}
+
+pub(crate) fn provider() -> Result<Arc<dyn Provider>, Failure> {
+    Ok(devmem_backends::discover().find("udmabuf")?)
+}
+
+pub(crate) fn prepare(queues: u32) -> Result<Prepared, Failure> {
+    Ok(Nic::open(NIC)?.prepare(&Plan::new(Queues::count(queues), Flow::tcp_port(PORT)))?)
+}
+
+impl Setup {
+    pub(crate) fn new(buffer_bytes: u64) -> Result<Self, Failure> {
+        let buffer = provider()?.allocate(&Request::bytes(buffer_bytes))?;
+        let nic = prepare(1)?;
+        let pin = Pin::new(&mut DevmemTcp::on(&nic), &*buffer, Require::Anywhere)?;
+        let mapping = pin.dma_buf().map(Access::Read)?;
+        Ok(Self { mapping, pin, nic, buffer })
+    }
+
+    /// A connection from the peer, which sends `bytes` bytes.
+    pub(crate) fn connect(&self, bytes: u64, options: StreamOptions) -> Result<Incoming, Failure> {
+        let listener = TcpListener::bind(ADDRESS)?;
+        let sender = sender::start(ADDRESS, bytes)?;
+        let stream = self.pin.attachment().receive(listener.accept()?.0, options)?;
+        Ok(Incoming { stream, position: 0, sender })
+    }
+}
+
+/// A connection, and how far it was read.
+pub(crate) struct Incoming {
+    pub(crate) stream: Stream,
+    pub(crate) position: u64,
+    pub(crate) sender: Child,
+}
+
+impl Incoming {
+    /// Reads once. Checks every byte, and returns the fragments; `None` at the end.
+    pub(crate) fn read(&mut self, mapping: &Mapping) -> Result<Option<Vec<Fragment>>, Failure> {
+        match self.stream.next()? {
+            None => Ok(None),
+            Some(parts) => {
+                let (fragments, end) = check(parts, self.position, mapping)?;
+                self.position = end;
+                Ok(Some(fragments))
+            }
+        }
+    }
+
+    /// Reads to the end, giving everything back, and checks that all has arrived.
+    pub(crate) fn drain(&mut self, mapping: &Mapping, bytes: u64) -> Outcome {
+        while let Some(fragments) = self.read(mapping)? {
+            self.stream.release(fragments)?;
+        }
+        ensure!(self.position == bytes, "{} of {bytes} bytes", self.position);
+        self.stream.flush()?;
+        let status = self.sender.wait()?;
+        ensure!(status.success(), "sender: {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let _ = self.sender.kill();
+        let _ = self.sender.wait();
+    }
+}
+
+/// Compares what was received with what the sender sends at `position`.
+pub(crate) fn check(
+    parts: Parts<'_>,
+    mut position: u64,
+    mapping: &Mapping,
+) -> Result<(Vec<Fragment>, u64), Failure> {
+    let access = mapping.read()?;
+    let mut fragments = Vec::new();
+    let mut bytes = vec![0; 64 << 10];
+    for part in parts {
+        let length = part.length();
+        match part {
+            Part::Linear(linear) => {
+                bytes.resize(bytes.len().max(length), 0);
+                bytes[..length].copy_from_slice(linear);
+            }
+            Part::Fragment(fragment) => {
+                access.copy_to(usize::try_from(fragment.offset())?, &mut bytes[..length])?;
+                fragments.push(fragment);
+            }
+        }
+        for (at, &byte) in bytes[..length].iter().enumerate() {
+            let here = position + at as u64;
+            ensure!(byte == sender::pattern(here), "byte {here} is {byte}");
+        }
+        position += length as u64;
+    }
+    access.finish()?;
+    Ok((fragments, position))
+}

@@ -1,0 +1,110 @@
+//! Preparing and restoring a NIC on this machine's kernel: a veth pair in a network namespace of its own,
+//! so nothing of the machine is touched. It shows the transaction, the lock, the journal and the end by a
+//! signal; header split and flow rules, which veth lacks, are shown in the lab.
+
+mod namespace;
+mod prepare;
+mod processes;
+mod roles;
+
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// What went wrong in a test.
+type Failure = Box<dyn std::error::Error>;
+type Outcome = Result<(), Failure>;
+
+/// Fails a test unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!("{}: {}", stringify!($condition), format_args!($($message)+)).into());
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// Names tests by their place.
+macro_rules! tests {
+    ($($module:ident :: { $($test:ident),+ $(,)? }),+ $(,)?) => {
+        &[$($((concat!(stringify!($module), "::", stringify!($test)), $module::$test as fn() -> Outcome)),+),+]
+    };
+}
+
+/// A test and its name.
+type Test = (&'static str, fn() -> Outcome);
+
+const TESTS: &[Test] = tests![
+    prepare::{
+        channels_are_raised_and_put_back,
+        dropping_restores,
+        an_error_midway_restores,
+        what_the_driver_cannot_do_is_told,
+        an_interface_that_is_down_is_refused,
+        a_removed_nic_is_told_as_gone,
+        features_are_changed_and_compared,
+        this_process_excludes_itself,
+        a_forked_child_restores_nothing,
+    },
+    processes::{
+        one_process_excludes_another,
+        a_killed_process_leaves_a_journal,
+        the_next_preparation_recovers,
+        a_journal_of_a_removed_nic_is_cleared,
+        killed_at_any_moment,
+        a_signal_restores_and_ends_the_process,
+        an_ignored_signal_stays_ignored,
+        another_namespace_is_told_apart,
+    },
+];
+
+/// The first argument of the process that runs the tests: it has a folder for locks and journals of its own.
+const INSIDE: &str = "inside";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some(INSIDE) => {
+            run(&Arguments::from_iter(arguments.into_iter().filter(|argument| argument != INSIDE)))
+        }
+        Some(role) if roles::is_role(role) => roles::run(role),
+        _ => start_inside(),
+    }
+}
+
+/// The folder is named by an environment variable, which a process gets when it is started.
+fn start_inside() -> ExitCode {
+    let result = tempfile::tempdir().and_then(|folder| {
+        Command::new(std::env::current_exe()?)
+            .arg(INSIDE)
+            .args(std::env::args().skip(1))
+            .env("DEVMEM_STATE_DIR", folder.path())
+            .status()
+    });
+    match result {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cannot start the tests: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the tests one after the other; where a namespace cannot be had, tells so for each.
+fn run(arguments: &Arguments) -> ExitCode {
+    let hindrance = if arguments.list { None } else { namespace::enter().err() };
+    let trials = TESTS.iter().map(|&(name, test)| {
+        let hindrance = hindrance.as_ref().map(ToString::to_string);
+        Trial::ignorable_test(name, move || match hindrance {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => match test() {
+                Ok(()) => Ok(Completion::Completed),
+                Err(failure) => Err(Failed::from(failure.to_string())),
+            },
+        })
+    });
+    let arguments = Arguments { test_threads: Some(1), ..arguments.clone() };
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
