@@ -1,0 +1,191 @@
+//! The bus of the machine: everything a device can reach by DMA.
+//!
+//! Two kinds of memory are on it: the guest's, which QEMU announces to every function with
+//! descriptors ([`AddressSpace::map`]), and memory windows of emulated devices in this process
+//! ([`Bus::add_window`]). For a device that does DMA they are the same: a range of bus addresses.
+//! The difference is kept for ground truth alone ([`Residence`]).
+
+mod address_space;
+mod locate;
+mod memory;
+
+pub use address_space::{AddressSpace, DmaError};
+pub(crate) use locate::{Mark, scan_for_marks};
+pub use memory::{PAGE_SIZE, SharedMemory};
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
+use crate::lock;
+use memory::FileIdentity;
+
+/// Whose memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Residence {
+    /// Memory of the guest: "system memory".
+    GuestRam,
+    /// Memory of an emulated device.
+    DeviceWindow,
+}
+
+/// A piece of memory on the bus, whatever addresses it has there.
+pub(crate) struct Backing {
+    id: u32,
+    residence: Residence,
+    memory: SharedMemory,
+}
+
+impl Backing {
+    pub(crate) fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+
+    fn page(&self, offset: u64) -> Page {
+        Page { backing: self.id, index: offset / PAGE_SIZE, residence: self.residence }
+    }
+}
+
+/// One page of memory on the bus. The same physical page is the same `Page`, through whichever
+/// address it was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Page {
+    backing: u32,
+    index: u64,
+    residence: Residence,
+}
+
+impl Page {
+    /// Whose memory the page is part of.
+    pub fn residence(&self) -> Residence {
+        self.residence
+    }
+}
+
+struct Window {
+    addresses: Range<u64>,
+    backing: Arc<Backing>,
+}
+
+/// The machine's bus.
+#[derive(Default)]
+pub struct Bus {
+    files: Mutex<Files>,
+    windows: RwLock<Vec<Window>>,
+    spaces: Mutex<Vec<Weak<AddressSpace>>>,
+}
+
+#[derive(Default)]
+struct Files {
+    last_id: u32,
+    known: Vec<(FileIdentity, Weak<Backing>)>,
+}
+
+impl Bus {
+    /// A bus with nothing on it.
+    pub fn new() -> Arc<Bus> {
+        Arc::default()
+    }
+
+    /// The view of the bus that one PCI function has.
+    pub fn address_space(self: &Arc<Self>) -> Arc<AddressSpace> {
+        let space = Arc::new(AddressSpace::new(Arc::clone(self)));
+        let mut spaces = lock(&self.spaces);
+        spaces.retain(|space| space.strong_count() > 0);
+        spaces.push(Arc::downgrade(&space));
+        space
+    }
+
+    /// Puts memory of a device at a bus address. Memory that was there before stays hidden behind it
+    /// until [`Bus::remove_window`].
+    pub fn add_window(&self, address: u64, memory: SharedMemory) {
+        let id = lock(&self.files).next_id();
+        let addresses = address..address.saturating_add(memory.len());
+        let backing = Arc::new(Backing { id, residence: Residence::DeviceWindow, memory });
+        crate::write_lock(&self.windows).push(Window { addresses, backing });
+    }
+
+    /// Takes the window that starts at `address` away.
+    pub fn remove_window(&self, address: u64) {
+        crate::write_lock(&self.windows).retain(|window| window.addresses.start != address);
+    }
+
+    /// The window at an address: its memory, the offset in it, and how many bytes follow.
+    fn window(&self, address: u64) -> Option<(Arc<Backing>, u64, u64)> {
+        let windows = crate::read_lock(&self.windows);
+        let window = windows.iter().find(|window| window.addresses.contains(&address))?;
+        let offset = address - window.addresses.start;
+        Some((Arc::clone(&window.backing), offset, window.addresses.end - address))
+    }
+
+    /// The memory behind a descriptor, mapped once however often it is announced.
+    fn backing(&self, file: File) -> io::Result<Arc<Backing>> {
+        let (identity, length) = FileIdentity::of(&file)?;
+        let mut files = lock(&self.files);
+        files.known.retain(|(_, backing)| backing.strong_count() > 0);
+        let known = files.known.iter().find(|(known, _)| *known == identity);
+        if let Some(backing) = known.and_then(|(_, backing)| backing.upgrade())
+            && backing.memory.len() >= length
+        {
+            return Ok(backing);
+        }
+        let id = files.next_id();
+        let memory = SharedMemory::map(file)?;
+        let backing = Arc::new(Backing { id, residence: Residence::GuestRam, memory });
+        files.known.push((identity, Arc::downgrade(&backing)));
+        Ok(backing)
+    }
+
+    /// Every part of memory that has an address on the bus, each once.
+    fn reachable(&self) -> Vec<(Arc<Backing>, Vec<Range<u64>>)> {
+        let mut parts: Vec<(Arc<Backing>, Vec<Range<u64>>)> = Vec::new();
+        let mut add = |backing: &Arc<Backing>, range: Range<u64>| match parts
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(known, backing))
+        {
+            Some((_, ranges)) => ranges.push(range),
+            None => parts.push((Arc::clone(backing), vec![range])),
+        };
+        for space in lock(&self.spaces).iter().filter_map(Weak::upgrade) {
+            space.for_each_backed_region(&mut add);
+        }
+        for window in crate::read_lock(&self.windows).iter() {
+            add(&window.backing, 0..window.backing.memory.len());
+        }
+        for (_, ranges) in &mut parts {
+            *ranges = union(std::mem::take(ranges));
+        }
+        parts
+    }
+}
+
+impl Files {
+    fn next_id(&mut self) -> u32 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+/// The same bytes as ranges that neither overlap nor touch, in order.
+fn union(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn union_merges_what_overlaps_or_touches() {
+        assert_eq!(union(vec![8..12, 0..4, 4..6, 10..11, 20..21]), vec![0..6, 8..12, 20..21]);
+    }
+}

@@ -1,0 +1,212 @@
+//! The whole of it: functions, sockets, network and control.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use serde_json::{Value, json};
+
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::config::{ConfigError, HardwareConfig, NicConfig};
+use crate::control::{ControlError, Request, parse_nonce};
+use crate::ethernet::MacAddress;
+use crate::ground_truth::{Filter, GroundTruth};
+use crate::gve::{self, Connections, Gve};
+use crate::misuse::MisuseLog;
+use crate::pci::{Function, Vectors};
+use crate::switch::Switch;
+use crate::vfio_user::Server;
+
+/// Why the hardware could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value of the configuration is out of its range.
+    #[error("NIC {index}: {source}")]
+    Nic {
+        /// Which NIC.
+        index: usize,
+        /// Which value.
+        source: ConfigError,
+    },
+    /// A fault of the switch is out of its range.
+    #[error("switch: {0}")]
+    Switch(#[source] ConfigError),
+    /// Two NICs have the same address.
+    #[error("NICs {0} and {1} have the same MAC address; give each its own with mac=")]
+    SameAddress(usize, usize),
+    /// The system refused a socket or a thread.
+    #[error("cannot serve a PCI function on {}: {source}; the folder must exist and its path be short (a socket path has at most 107 bytes)", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system refused the thread for delayed work.
+    #[error("cannot start the clock's thread: {0}")]
+    Clock(#[source] std::io::Error),
+}
+
+/// A PCI function that waits for QEMU.
+#[derive(Clone, Debug)]
+pub struct PciFunction {
+    /// The socket that QEMU is to be given.
+    pub socket: PathBuf,
+    /// What it is, for people.
+    pub description: String,
+    /// The NIC's address, by which it can be found in the guest.
+    pub mac: MacAddress,
+}
+
+/// The running hardware of one machine. Dropping it ends its threads and removes its sockets.
+pub struct Hardware {
+    functions: Vec<PciFunction>,
+    nics: Vec<Arc<Gve>>,
+    bus: Arc<Bus>,
+    switch: Arc<Switch>,
+    ground_truth: Arc<GroundTruth>,
+    misuse: Arc<MisuseLog>,
+    clock: Arc<Clock>,
+    servers: Vec<Server>,
+}
+
+impl Hardware {
+    /// Builds the hardware and listens on a socket in `socket_folder` for each function.
+    ///
+    /// # Errors
+    /// [`Error`] for a configuration out of range, or what the system refused.
+    pub fn start(config: &HardwareConfig, socket_folder: &Path) -> Result<Hardware, Error> {
+        config.faults.check().map_err(Error::Switch)?;
+        let addresses = addresses(&config.nics)?;
+        let clock = Clock::start().map_err(Error::Clock)?;
+        let mut hardware = Hardware {
+            functions: Vec::new(),
+            nics: Vec::new(),
+            bus: Bus::new(),
+            switch: Switch::new(Arc::clone(&clock), config.faults.clone()),
+            ground_truth: Arc::new(GroundTruth::new(config.nics.len())),
+            misuse: Arc::new(MisuseLog::new(config.trace)),
+            clock,
+            servers: Vec::new(),
+        };
+        for (nic, mac) in config.nics.iter().zip(addresses) {
+            hardware.add_nic(nic, mac, socket_folder)?;
+        }
+        Ok(hardware)
+    }
+
+    fn add_nic(&mut self, config: &NicConfig, mac: MacAddress, socket_folder: &Path) -> Result<(), Error> {
+        let index = self.nics.len();
+        let memory = self.bus.address_space();
+        let vectors = Arc::new(Vectors::new(gve::vector_count(config)));
+        let connections = Connections {
+            memory: Arc::clone(&memory),
+            vectors: Arc::clone(&vectors),
+            switch: Arc::clone(&self.switch),
+            clock: Arc::clone(&self.clock),
+            ground_truth: Arc::clone(&self.ground_truth),
+            misuse: Arc::clone(&self.misuse),
+        };
+        let nic = Gve::new(index, config.clone(), mac, connections);
+        let port: Weak<Gve> = Arc::downgrade(&nic);
+        self.switch.attach(port, mac);
+        let device: Arc<Gve> = Arc::clone(&nic);
+        let function = Function::new(device, gve::identity(config), vectors, memory);
+        let socket = socket_folder.join(format!("gve{index}.sock"));
+        let server = Server::start(&socket, function)
+            .map_err(|source| Error::Socket { path: socket.clone(), source })?;
+        let text = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let queues = config.queue_pairs;
+        let description = format!("gve NIC {index}, {text}, {queues} queue pairs");
+        self.functions.push(PciFunction { socket, description, mac });
+        self.nics.push(nic);
+        self.servers.push(server);
+        Ok(())
+    }
+
+    /// The functions, in the order in which QEMU is to be given them.
+    pub fn functions(&self) -> &[PciFunction] {
+        &self.functions
+    }
+
+    /// Answers a control request in the form that [`Request`] documents; what is wrong with it is told
+    /// as `{"error":"…"}`.
+    pub fn request(&self, request: &Value) -> Value {
+        let answer = serde_json::from_value(request.clone())
+            .map_err(|error| ControlError::new(format!("request not understood: {error}")))
+            .and_then(|request| self.execute(request));
+        answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
+    }
+
+    fn execute(&self, request: Request) -> Result<Value, ControlError> {
+        match request {
+            Request::Locate { name, nonce, pages } => {
+                let nonce = parse_nonce(&nonce)?;
+                to_json(&self.ground_truth.locate(&self.bus, &name, &nonce, pages)?)
+            }
+            Request::GroundTruthStart { nic, tcp_destination_port } => {
+                if let Some(index) = nic {
+                    self.nic(index)?;
+                }
+                self.ground_truth.start(Filter { nic, tcp_destination_port });
+                Ok(json!({}))
+            }
+            Request::GroundTruth => to_json(&self.ground_truth.report()),
+            Request::Switch(faults) => {
+                faults.check().map_err(|error| ControlError::new(error.to_string()))?;
+                self.switch.set_faults(faults);
+                Ok(json!({}))
+            }
+            Request::Link { nic, up } => {
+                self.nic(nic)?.set_link(up);
+                Ok(json!({}))
+            }
+            Request::Statistics => {
+                let nics: Vec<_> = self.nics.iter().map(|nic| nic.statistics()).collect();
+                to_json(&json!({ "nics": nics, "switch": self.switch.statistics() }))
+            }
+            Request::NicFault { nic, fault } => {
+                self.nic(nic)?.set_fault(fault);
+                Ok(json!({}))
+            }
+        }
+    }
+
+    fn nic(&self, index: usize) -> Result<&Gve, ControlError> {
+        let count = self.nics.len();
+        let nic = self.nics.get(index).map(Arc::as_ref);
+        nic.ok_or_else(|| ControlError::new(format!("there is no NIC {index}, the machine has {count}")))
+    }
+
+    /// What drivers did wrong so far, oldest first. Long lists are cut short, and say so.
+    pub fn misuse(&self) -> Vec<String> {
+        self.misuse.entries()
+    }
+}
+
+impl Drop for Hardware {
+    fn drop(&mut self) {
+        self.servers.clear();
+        self.clock.stop();
+    }
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, ControlError> {
+    serde_json::to_value(value).map_err(|error| ControlError::new(error.to_string()))
+}
+
+/// The address of every NIC, given or made from its number.
+fn addresses(nics: &[NicConfig]) -> Result<Vec<MacAddress>, Error> {
+    let mut addresses: Vec<MacAddress> = Vec::with_capacity(nics.len());
+    for (index, nic) in nics.iter().enumerate() {
+        nic.check().map_err(|source| Error::Nic { index, source })?;
+        let [high, low] = (index as u16).to_be_bytes();
+        let mac = nic.mac.unwrap_or([0x02, 0x64, 0x6d, 0x00, high, low]);
+        if let Some(first) = addresses.iter().position(|other| *other == mac) {
+            return Err(Error::SameAddress(first, index));
+        }
+        addresses.push(mac);
+    }
+    Ok(addresses)
+}

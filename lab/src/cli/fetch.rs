@@ -1,0 +1,61 @@
+//! `fetch` and `kernels`: what the lab consists of.
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::options::{KernelOptions, SourceOptions};
+use super::progress::Bars;
+
+/// Fetches QEMU, a kernel and the guest's tools into the cache, or brings them up to date.
+///
+/// They are packages of the distribution, verified with its keys by apt itself, and unpacked in the cache
+/// folder; nothing is installed. What was fetched before is used again, an interrupted fetch goes on
+/// where it was, damage is repaired. `run` and `shell` fetch by themselves what is missing.
+#[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    #[command(flatten)]
+    kernel: KernelOptions,
+    #[command(flatten)]
+    source: SourceOptions,
+}
+
+/// Lists the kernels in the cache and on the mirror.
+#[derive(Debug, Args)]
+pub(crate) struct Kernels {
+    /// Only those in the cache, without asking the mirror
+    #[arg(long)]
+    cached: bool,
+    #[command(flatten)]
+    source: SourceOptions,
+}
+
+impl Fetch {
+    pub(crate) fn execute(&self) -> Result<i32> {
+        let lab = self.source.lab()?;
+        let kernel = lab.fetch(self.kernel.kernel.as_deref(), self.kernel.flavour, &Bars::new())?;
+        let mut out = stdout().lock();
+        writeln!(out, "kernel {}", kernel.release())?;
+        writeln!(out, "cache  {}", lab.cache().root().display())?;
+        Ok(0)
+    }
+}
+
+impl Kernels {
+    pub(crate) fn execute(&self) -> Result<i32> {
+        let lab = self.source.lab()?;
+        let kernels = lab.kernels(!self.cached, &Bars::new())?;
+        let mut out = stdout().lock();
+        for kernel in kernels {
+            let place = match (kernel.is_cached, kernel.is_offered) {
+                (true, Some(true)) => "cached, on offer",
+                (true, Some(false)) => "cached, no longer on offer",
+                (true, None) => "cached",
+                (false, _) => "on offer",
+            };
+            writeln!(out, "{:<40} {place}", kernel.release)?;
+        }
+        Ok(0)
+    }
+}

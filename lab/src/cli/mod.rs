@@ -1,0 +1,83 @@
+//! The commands of the program.
+
+mod bench;
+mod demo;
+mod fetch;
+mod options;
+mod progress;
+mod run;
+mod shell;
+mod signals;
+mod terminal;
+mod tool;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use devmem_lab::LAB_FAILURE;
+
+/// A virtual machine with emulated network cards, on which unmodified distribution kernels load their
+/// real drivers. Needs no root and changes nothing on this host.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo lab",
+    bin_name = "cargo lab",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Fetch(fetch::Fetch),
+    Kernels(fetch::Kernels),
+    Run(run::Run),
+    Shell(shell::Shell),
+    Demo(demo::Demo),
+    Bench(bench::Bench),
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Fetch(command) => command.execute(),
+        Command::Kernels(command) => command.execute(),
+        Command::Run(command) => command.execute(),
+        Command::Shell(command) => command.execute(),
+        Command::Demo(command) => command.execute(),
+        Command::Bench(command) => command.execute(),
+    };
+    let code = result.unwrap_or_else(|error| {
+        eprintln!("devmem-lab: {error:#}");
+        match error.downcast_ref() {
+            Some(devmem_lab::Error::Interrupted) => signals::INTERRUPTED,
+            _ => LAB_FAILURE,
+        }
+    });
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_two_dashes_belongs_to_the_command() {
+        let line = ["cargo lab", "run", "--nic", "gve:queues=8", "--", "ethtool", "--help"];
+        let Command::Run(run) = CommandLine::parse_from(line).command else { panic!("another command") };
+        assert_eq!(run.command, ["ethtool", "--help"]);
+        assert!(CommandLine::try_parse_from(["cargo lab", "run"]).is_err());
+        assert!(CommandLine::try_parse_from(["cargo lab", "run", "--cpus", "many", "--", "true"]).is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! The agent: the first process in the guest. It sets the machine up, runs the command, carries its
+//! input and output, answers programs that ask where their bytes went, and stops the machine.
+//!
+//! The agent is the very program that starts the machine, put into the guest as `/init`; see [`entry`].
+
+mod command;
+mod entry;
+mod in_namespace;
+mod lab_ask;
+mod locate;
+mod mounts;
+mod netlink;
+mod network;
+mod port;
+mod questions;
+mod sys;
+
+pub(crate) use sys::EXIT_PORT;
+
+use std::fs;
+use std::sync::Arc;
+
+use crate::protocol::description::Run;
+use crate::protocol::message::{Exit, FromGuest};
+use crate::protocol::{DESCRIPTION, MODULE_FOLDER};
+use port::Port;
+
+/// What went wrong in the guest, in words for the person at the host.
+type Result<T> = std::result::Result<T, String>;
+
+trait Context<T> {
+    /// `action` completes the sentence "cannot …".
+    fn context(self, action: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: std::fmt::Display> Context<T> for std::result::Result<T, E> {
+    fn context(self, action: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| format!("cannot {}: {error}", action()))
+    }
+}
+
+/// Runs the machine from its start to its end.
+fn first_process() -> ! {
+    if let Err(reason) = set_up_and_run() {
+        // Without a port, the kernel's console is what the host reads.
+        eprintln!("devmem-lab: {reason}");
+    }
+    sys::stop_machine()
+}
+
+fn set_up_and_run() -> Result<()> {
+    mounts::mount_all()?;
+    sys::ignore_broken_pipes();
+    let port = Port::open()?;
+    let outcome = work(&port);
+    match outcome {
+        Ok(exit) => port.send(&FromGuest::Ended(exit))?,
+        Err(reason) => port.send(&FromGuest::Failed(reason))?,
+    }
+    port.wait_for_stop();
+    Ok(())
+}
+
+fn work(port: &Arc<Port>) -> Result<Exit> {
+    let text = fs::read(DESCRIPTION).context(|| format!("read {DESCRIPTION}"))?;
+    let run: Run = serde_json::from_slice(&text).context(|| format!("understand {DESCRIPTION}"))?;
+    for module in &run.modules {
+        let path = format!("{MODULE_FOLDER}/{module}");
+        let file = fs::File::open(&path).context(|| format!("open {path}"))?;
+        match nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty()) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(error) => return Err(format!("cannot load the kernel module {module}: {error}")),
+        }
+    }
+    let namespaces = network::set_up(run.network_cards)?;
+    entry::put_links(&namespaces)?;
+    questions::serve(Arc::clone(port))?;
+    port.send(&FromGuest::Ready)?;
+    let exit = command::run(&run, port)?;
+    for path in &run.bring_back {
+        port.send_file(path)?;
+    }
+    Ok(exit)
+}

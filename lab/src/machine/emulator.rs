@@ -1,0 +1,261 @@
+//! QEMU: its command line and its process.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use serde_json::json;
+
+use super::accelerator::Decided;
+use crate::child;
+use crate::error::{Context, Error, Result};
+use crate::protocol::{GUEST_VARIABLE, LIBRARY_FOLDER, PORT_NAME};
+
+/// Where the first emulated card is on the root bus; further ones follow in order, so that the guest
+/// finds them in order.
+const FIRST_SLOT: usize = 0x10;
+
+/// Slots that a root bus has from there on, less those that the chipset uses.
+const SLOTS: usize = 12;
+
+/// What the kernel is told. Besides the console and the end at a panic, these save time at boot:
+/// no calibration of timers against an emulated clock, no randomized addresses, no self-tests. The
+/// longer stall limit is for hosts that are so busy that the guest's processors stand still.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic nokaslr rodata=off tsc=reliable no_timer_check \
+                                cryptomgr.notests rcupdate.rcu_expedited=1 rcupdate.rcu_cpu_stall_timeout=60 \
+                                random.trust_cpu=on audit=0 mitigations=off sysrq_always_enabled";
+
+/// A QEMU, unpacked from packages or somebody's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The root folder of the packages, whose own dynamic loader and libraries are used.
+    Unpacked(PathBuf),
+    /// An executable of this system.
+    Own(PathBuf),
+}
+
+impl Program {
+    /// Makes sure that it starts and has the client for emulated PCI functions.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut command = self.command();
+        command.args(["-machine", "none", "-device", "help"]).stdin(Stdio::null());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let output = command.output().context(|| format!("start {program}"))?;
+        if contains(&output.stdout, b"\"vfio-user-pci\"") {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let reason = "has no device vfio-user-pci; QEMU 10.1 or newer is needed, built with vfio-user";
+        Err(Error::option(
+            format!("QEMU {program}"),
+            format!("{reason} {}", said.trim()).trim_end().to_owned(),
+        ))
+    }
+
+    /// The executable file.
+    pub(super) fn path(&self) -> PathBuf {
+        match self {
+            Self::Own(path) => path.clone(),
+            Self::Unpacked(root) => root.join("usr/bin/qemu-system-x86_64"),
+        }
+    }
+
+    fn command(&self) -> Command {
+        match self {
+            Self::Own(path) => Command::new(path),
+            Self::Unpacked(root) => {
+                let libraries = root.join("usr/lib/x86_64-linux-gnu");
+                let mut command = Command::new(root.join("usr/lib64/ld-linux-x86-64.so.2"));
+                command
+                    .env("QEMU_MODULE_DIR", libraries.join("qemu"))
+                    .arg("--library-path")
+                    .arg(&libraries)
+                    .arg(self.path());
+                for folder in ["usr/share/qemu", "usr/share/seabios"] {
+                    command.arg("-L").arg(root.join(folder));
+                }
+                command
+            }
+        }
+    }
+}
+
+/// What QEMU shall emulate.
+#[derive(Debug)]
+pub(super) struct Configuration<'a> {
+    pub(super) program: &'a Program,
+    pub(super) accelerator: Decided,
+    pub(super) cpu: Option<&'a str>,
+    pub(super) cpus: u32,
+    /// Bytes.
+    pub(super) memory: u64,
+    pub(super) kernel: &'a Path,
+    pub(super) kernel_arguments: &'a str,
+    pub(super) initramfs: &'a File,
+    /// Sockets of the emulated PCI functions, in order.
+    pub(super) functions: &'a [PathBuf],
+}
+
+/// QEMU as it runs; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Emulator {
+    child: Child,
+    /// The frames of the agent.
+    pub(super) port: OwnedFd,
+    /// The kernel's console.
+    pub(super) console: OwnedFd,
+}
+
+impl Configuration<'_> {
+    fn arguments(&self, port: &OwnedFd, console: &OwnedFd) -> Vec<String> {
+        let (accelerator, cpu) = match self.accelerator {
+            Decided::Kvm => ("kvm", "host"),
+            Decided::Tcg => ("tcg,thread=multi", "max"),
+        };
+        let cpu = self.cpu.unwrap_or(cpu);
+        let (port, console) = (port.as_raw_fd(), console.as_raw_fd());
+        let mut arguments: Vec<String> = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-accel",
+            accelerator,
+            "-cpu",
+            cpu,
+            "-smp",
+            &self.cpus.to_string(),
+            "-m",
+            &format!("{}B", self.memory),
+            // The emulated cards reach the guest's memory, so it must be shared with this process.
+            "-object",
+            &format!("memory-backend-memfd,id=memory,size={}B,share=on", self.memory),
+            "-machine",
+            "q35,memory-backend=memory,hpet=off",
+            "-device",
+            &format!("isa-debug-exit,iobase={:#x},iosize=4", crate::guest::EXIT_PORT),
+            "-chardev",
+            &format!("socket,id=console,fd={console}"),
+            "-serial",
+            "chardev:console",
+            "-chardev",
+            &format!("socket,id=port,fd={port}"),
+            "-device",
+            "virtio-serial-pci,addr=02.0,max_ports=2",
+            "-device",
+            &format!("virtserialport,chardev=port,nr=1,name={PORT_NAME}"),
+            "-kernel",
+            &self.kernel.display().to_string(),
+            "-initrd",
+            &format!("/proc/self/fd/{}", self.initramfs.as_raw_fd()),
+            "-append",
+            &format!(
+                "{KERNEL_ARGUMENTS} {GUEST_VARIABLE}=1 LD_LIBRARY_PATH={LIBRARY_FOLDER} {}",
+                self.kernel_arguments
+            ),
+        ]
+        .map(str::to_owned)
+        .into();
+        for (index, socket) in self.functions.iter().enumerate() {
+            let device = json!({
+                "driver": "vfio-user-pci",
+                "socket": { "type": "unix", "path": socket },
+                "bus": "pcie.0",
+                "addr": format!("{:02x}.0", FIRST_SLOT + index),
+            });
+            arguments.extend(["-device".to_owned(), device.to_string()]);
+        }
+        arguments
+    }
+
+    pub(super) fn start(&self) -> Result<Emulator> {
+        if self.functions.len() > SLOTS {
+            let reason = format!("a machine has room for {SLOTS} emulated cards");
+            return Err(Error::option(format!("{} cards", self.functions.len()), reason));
+        }
+        let pair = || {
+            socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+                .context(|| "create a pair of sockets".into())
+        };
+        let (port, port_of_child) = pair()?;
+        let (console, console_of_child) = pair()?;
+        let mut command = self.program.command();
+        command
+            .args(self.arguments(&port_of_child, &console_of_child))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // A Ctrl-C at the terminal is for the lab, which then ends QEMU.
+            .process_group(0);
+        let inherited = [port_of_child.as_raw_fd(), console_of_child.as_raw_fd(), self.initramfs.as_raw_fd()];
+        child::prepare(&mut command, inherited.to_vec());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().context(|| format!("start {program}"))?;
+        Ok(Emulator { child, port, console })
+    }
+}
+
+impl Emulator {
+    /// The pipe with QEMU's own messages.
+    pub(super) fn messages(&mut self) -> Option<OwnedFd> {
+        self.child.stderr.take().map(OwnedFd::from)
+    }
+
+    /// Ends QEMU if it has not ended, and says how it did.
+    pub(super) fn end(&mut self) -> Result<String> {
+        let killed = match self.child.try_wait() {
+            Ok(Some(_)) => false,
+            _ => self.child.kill().is_ok(),
+        };
+        let status = self.child.wait().context(|| "wait for QEMU".into())?;
+        Ok(if killed { "was ended by the lab".into() } else { status.to_string() })
+    }
+}
+
+pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_have_fixed_slots_in_their_order() {
+        let initramfs = tempfile::tempfile().unwrap();
+        let program = Program::Own("/nonexistent".into());
+        let configuration = Configuration {
+            program: &program,
+            accelerator: Decided::Tcg,
+            cpu: None,
+            cpus: 2,
+            memory: 1 << 30,
+            kernel: Path::new("/kernel"),
+            kernel_arguments: "debug",
+            initramfs: &initramfs,
+            functions: &["/s/a\"b".into(), "/s/b".into()],
+        };
+        let end = OwnedFd::from(tempfile::tempfile().unwrap());
+        let arguments = configuration.arguments(&end, &end);
+        let devices: Vec<serde_json::Value> = arguments
+            .iter()
+            .filter_map(|argument| serde_json::from_str(argument).ok())
+            .filter(serde_json::Value::is_object)
+            .collect();
+        assert_eq!(devices[0]["socket"]["path"], "/s/a\"b");
+        assert_eq!(devices[0]["addr"], "10.0");
+        assert_eq!(devices[1]["addr"], "11.0");
+        assert!(arguments.iter().any(|argument| argument.ends_with(" debug")));
+        assert!(configuration.start().is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! The emulated hardware, configured from the words of a command line.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use devmem_lab_hardware::{Hardware, HardwareConfig, NicConfig, SwitchFaults};
+
+use crate::error::{Error, Result};
+
+const LONGEST_STOP: Duration = Duration::from_secs(10);
+
+/// Reads what was asked for.
+pub(super) fn configure(nics: &[String], faults: Option<&str>, trace: bool) -> Result<HardwareConfig> {
+    let nics = nics
+        .iter()
+        .map(|text| {
+            text.parse::<NicConfig>()
+                .map_err(|error| Error::option(format!("--nic {text}"), error.to_string()))
+        })
+        .collect::<Result<_>>()?;
+    let faults = match faults {
+        None => SwitchFaults::default(),
+        Some(text) => {
+            text.parse().map_err(|error| Error::option(format!("--switch {text}"), format!("{error}")))?
+        }
+    };
+    Ok(HardwareConfig { nics, faults, trace })
+}
+
+/// Starts it, with its sockets in `folder`, and tells where they are.
+pub(super) fn start(configuration: &HardwareConfig, folder: &Path) -> Result<(Hardware, Vec<PathBuf>)> {
+    let hardware =
+        Hardware::start(configuration, folder).map_err(|error| Error::Hardware(error.to_string()))?;
+    let sockets = hardware.functions().iter().map(|function| function.socket.clone()).collect();
+    Ok((hardware, sockets))
+}
+
+/// Ends it. A run always ends, so the threads of the hardware are not waited for without a limit.
+pub(super) fn stop(hardware: Hardware) {
+    let (sender, stopped) = channel();
+    std::thread::spawn(move || {
+        drop(hardware);
+        // Nobody may be waiting any more.
+        let _ = sender.send(());
+    });
+    if stopped.recv_timeout(LONGEST_STOP).is_err() {
+        eprintln!("devmem-lab: the emulated hardware did not stop");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_option() {
+        let configuration =
+            configure(&["gve:queues=8".into(), "gve".into()], Some("drop=0.5,seed=1"), false).unwrap();
+        assert_eq!(configuration.nics[0].queue_pairs, 8);
+        assert!((configuration.faults.drop - 0.5).abs() < f64::EPSILON);
+        let error = configure(&["e1000".into()], None, false).unwrap_err().to_string();
+        assert!(error.starts_with("--nic e1000: "), "{error}");
+        let error = configure(&[], Some("drop"), false).unwrap_err().to_string();
+        assert!(error.starts_with("--switch drop: "), "{error}");
+    }
+}
