@@ -1,0 +1,177 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::transfer::MAXIMUM_STRIPES;
+
+/// Copies files from the network into GPU memory, without the CPU touching the payload.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Receive a file into a buffer of a provider, and say where every byte went.
+    Receive(ReceiveOptions),
+    /// Send a file to `receive`.
+    Send(SendOptions),
+    /// List the providers of device memory of this machine, and why others are not available.
+    Providers(ProvidersOptions),
+    /// Show what a NIC can do for receiving into device memory, and how that was found.
+    Nic(NicOptions),
+    /// Put back the settings of NICs that a killed `receive` left changed.
+    Restore(RestoreOptions),
+}
+
+/// Which way the payload takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Path {
+    /// The NIC writes into the buffer.
+    DevmemTcp,
+    /// The CPU receives into host memory, then copies into the buffer.
+    Copy,
+    /// The CPU receives into host memory, and the buffer stays unused. For comparison.
+    Host,
+    /// devmem-tcp where the NIC can do it, else copy; says which and why.
+    Auto,
+}
+
+/// What is demanded of the buffer's residency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Demand {
+    /// The memory may lie anywhere.
+    Anywhere,
+    /// The memory must stay on the device while the NIC receives.
+    DeviceLocal,
+}
+
+/// The pages behind a buffer in system memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pages {
+    /// The kernel's base pages.
+    Base,
+    /// Huge pages of 2 MiB.
+    Huge,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiveOptions {
+    /// The NIC: an interface name, a PCI address, or a local IP address. By default the one that has the
+    /// address of --listen.
+    #[arg(long)]
+    pub(crate) nic: Option<String>,
+    /// Where to listen, IPv4 or IPv6.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Who allocates the buffer: a provider's name, a PCI address or a device node.
+    #[arg(long, default_value = "udmabuf")]
+    pub(crate) provider: String,
+    /// The size of the buffer: a multiple of the page size, with K, M or G.
+    #[arg(long, default_value = "64M", value_parser = parse_size)]
+    pub(crate) size: u64,
+    /// How many receive queues to bind.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) queues: u32,
+    /// Which way the payload takes.
+    #[arg(long, value_enum, default_value_t = Path::DevmemTcp)]
+    pub(crate) path: Path,
+    /// What is demanded of the buffer's residency.
+    #[arg(long, value_enum, default_value_t = Demand::Anywhere)]
+    pub(crate) require: Demand,
+    /// The pages behind a buffer in system memory.
+    #[arg(long, value_enum, default_value_t = Pages::Base)]
+    pub(crate) pages: Pages,
+    /// Write the file here as well, once it has arrived whole and right.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Look at nothing but headers: no digest, no output. For measuring.
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) discard: bool,
+    /// Give up when no connection or no data arrives for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) timeout: u64,
+    /// Print the summary as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendOptions {
+    /// The receiver's address, IPv4 or IPv6.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) connect: SocketAddr,
+    /// How many connections to send the file over, a stripe each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAXIMUM_STRIPES)))]
+    pub(crate) connections: u32,
+    /// Send no digests.
+    #[arg(long)]
+    pub(crate) no_digest: bool,
+    /// Wait so many seconds for the receiver to listen.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait: u64,
+    /// Print the summary as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The file.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProvidersOptions {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NicOptions {
+    /// The NIC: an interface name, a PCI address, or a local IP address.
+    pub(crate) nic: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// The NIC; by default all that have something to restore.
+    pub(crate) nic: Option<String>,
+}
+
+/// Reads a size in bytes, with K, M or G for powers of 1024.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "write a number of bytes, with K, M or G for powers of 1024: 64M".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "that is more than any machine has".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_unit() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("1g"), Ok(1 << 30));
+        for text in ["", "M", "-1", "1.5M", "64MB", "99999999999999999999", "99999999999G"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Copies a file from the network into memory that a GPU, or another exporter of DMA-bufs, handed out.
+
+mod arguments;
+mod inspect;
+mod measure;
+mod receive;
+mod send;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+#[global_allocator]
+static ALLOCATOR: measure::allocations::Counting = measure::allocations::Counting;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Receive(options) => receive::run(&options),
+        Command::Send(options) => send::run(&options),
+        Command::Providers(options) => inspect::providers(&options),
+        Command::Nic(options) => inspect::nic(&options),
+        Command::Restore(options) => inspect::restore(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nic-to-gpu-copy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Receiving a file into a provider's buffer.
+
+mod accept;
+mod connection;
+mod listener;
+mod output;
+mod stripe;
+mod summary;
+mod way;
+mod witness;
+
+use std::io::IsTerminal;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use devmem_backends::discover;
+use devmem_provider::dma_buf::Access;
+use devmem_provider::{PageSize, Provider, Request};
+use devmem_receive::nic;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::arguments::{Pages, ReceiveOptions};
+use connection::Session;
+use listener::ReservedPort;
+use output::Output;
+use summary::{Summary, Totals};
+use way::Prepared;
+use witness::Witness;
+
+/// How long the kernel may take to let go of the buffer after the last connection.
+const UNBIND_LIMIT: Duration = Duration::from_secs(5);
+
+/// Receives and prints a summary.
+pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
+    // A NIC must not stay changed when somebody presses Ctrl-C.
+    nic::restore_on_signals()?;
+    // Everything that can fail without touching the NIC comes first.
+    let port = ReservedPort::reserve(options.listen)?;
+    let provider = discover().find(&options.provider)?;
+    let buffer = provider.allocate(&request(options))?;
+    let output = options.output.as_deref().map(Output::create).transpose()?;
+    let witness = Witness::call()?;
+
+    let prepared = Prepared::choose(options, &*buffer)?;
+    let summary = receive(options, &*provider, port, output.as_ref(), witness, prepared)?;
+    if let Some(output) = output
+        && summary.sha256_match != Some(false)
+    {
+        output.keep()?;
+    }
+    if options.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        println!("{summary}");
+    }
+    if summary.sha256_match == Some(false) {
+        bail!("what arrived is not what was sent: a SHA-256 differs");
+    }
+    if summary.nic_restored == Some(false) {
+        bail!("not all settings of the NIC could be put back; try `nic-to-gpu-copy restore`");
+    }
+    Ok(())
+}
+
+fn request(options: &ReceiveOptions) -> Request {
+    Request::bytes(options.size).name("nic-to-gpu-copy").page_size(match options.pages {
+        Pages::Base => PageSize::Base,
+        Pages::Huge => PageSize::Huge2MiB,
+    })
+}
+
+fn receive(
+    options: &ReceiveOptions,
+    provider: &dyn Provider,
+    port: ReservedPort,
+    output: Option<&Output>,
+    mut witness: Option<Witness>,
+    prepared: Prepared,
+) -> Result<Summary> {
+    let mapping = prepared.dma_buf.map(Access::ReadWrite)?;
+    if let Some(witness) = &mut witness {
+        witness.watch(&prepared.dma_buf, options.listen.port())?;
+    }
+    let session = Session {
+        way: prepared.way(&mapping),
+        buffer_bytes: prepared.dma_buf.size(),
+        look: !options.discard,
+        output: output.map(Output::file),
+        idle_limit: Duration::from_secs(options.timeout),
+        connections: AtomicUsize::new(1),
+        bar: progress(None),
+    };
+    let totals = accept::receive_all(&session, &port.listen()?)?;
+    session.bar.finish_and_clear();
+    // Before the unbind: it may move the buffer.
+    let ground_truth = witness.as_mut().map(Witness::ground_truth).transpose()?;
+    drop(session);
+    drop(mapping);
+    summarise(options, provider, prepared, &totals, ground_truth)
+}
+
+fn summarise(
+    options: &ReceiveOptions,
+    provider: &dyn Provider,
+    prepared: Prepared,
+    totals: &Totals,
+    ground_truth: Option<serde_json::Value>,
+) -> Result<Summary> {
+    let file_bytes = totals.received.first().map_or(0, |received| received.stripe.header.file_bytes);
+    let stripes = totals.stripes();
+    let sha256 = match stripes.as_slice() {
+        [whole] => whole.sha256,
+        _ => None,
+    };
+    let mut summary = Summary {
+        bytes: totals.bytes(),
+        file_bytes,
+        fragment_bytes: totals.sum(|received| received.fragment_bytes),
+        linear_bytes: totals.sum(|received| received.linear_bytes),
+        fragments: totals.sum(|received| received.fragments),
+        sha256_match: totals.digests_match(),
+        sha256,
+        connections: stripes.len(),
+        stripes,
+        seconds: totals.elapsed.as_secs_f64(),
+        mib_per_second: totals.mebibytes_per_second(),
+        syscalls_per_mib: totals.per_mebibyte(totals.sum(|received| received.system_calls)),
+        measured_syscalls_per_mib: totals.measured_system_calls().map(|calls| totals.per_mebibyte(calls)),
+        allocations_per_receive: totals.allocations_per_receive(),
+        path: prepared.path,
+        path_reason: prepared.reason.clone(),
+        provider: provider.identity().name.clone(),
+        buffer_bytes: options.size,
+        nic: prepared.nic_name(),
+        queues: prepared.queues(),
+        residency_before: prepared.before.residency.to_string(),
+        residency_after: prepared.after.residency.to_string(),
+        residency_evidence: prepared.after.evidence.clone(),
+        nic_restored: None,
+        ground_truth,
+        kernel: kernel_release(),
+    };
+    summary.nic_restored = prepared.finish(UNBIND_LIMIT)?;
+    Ok(summary)
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".to_owned(), |release| release.trim().to_owned())
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+pub(crate) fn progress(bytes: Option<u64>) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(bytes, target);
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
+}

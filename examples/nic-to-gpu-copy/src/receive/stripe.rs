@@ -1,0 +1,217 @@
+//! Taking a stripe apart as its bytes arrive.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::transfer::{DIGEST_BYTES, HEADER_BYTES, Header, Sha256Digest};
+
+/// What the next bytes of the stream are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// So many bytes that must be looked at.
+    Look(usize),
+    /// So many bytes of payload that nobody wants to look at.
+    Pass(u64),
+    /// Nothing: the stripe is complete.
+    Nothing,
+}
+
+/// A stripe that is being received.
+#[derive(Debug)]
+pub(crate) struct StripeReader {
+    /// Whether payload is looked at: for its digest and for the output.
+    look: bool,
+    output: Option<Arc<File>>,
+    header_bytes: [u8; HEADER_BYTES],
+    header_filled: usize,
+    header: Option<Header>,
+    payload_done: u64,
+    digest: Sha256,
+    sent_digest: [u8; DIGEST_BYTES],
+    sent_digest_filled: usize,
+}
+
+/// A stripe that has arrived whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stripe {
+    pub(crate) header: Header,
+    /// The digest of what arrived, unless the payload was not looked at.
+    pub(crate) digest: Option<Sha256Digest>,
+    /// Whether it equals the sender's, if both are known.
+    pub(crate) matches: Option<bool>,
+}
+
+impl StripeReader {
+    /// Receives into `output`, if any. Without `look` the payload is passed over.
+    pub(crate) fn new(look: bool, output: Option<Arc<File>>) -> Self {
+        Self {
+            look,
+            output,
+            header_bytes: [0; HEADER_BYTES],
+            header_filled: 0,
+            header: None,
+            payload_done: 0,
+            digest: Sha256::new(),
+            sent_digest: [0; DIGEST_BYTES],
+            sent_digest_filled: 0,
+        }
+    }
+
+    /// The header, once it has arrived.
+    pub(crate) fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
+    /// What the next bytes are.
+    pub(crate) fn next(&self) -> Next {
+        let Some(header) = &self.header else { return Next::Look(HEADER_BYTES - self.header_filled) };
+        let payload_left = header.length - self.payload_done;
+        if payload_left > 0 {
+            return if self.look {
+                Next::Look(usize::try_from(payload_left).unwrap_or(usize::MAX))
+            } else {
+                Next::Pass(payload_left)
+            };
+        }
+        match header.digest {
+            true if self.sent_digest_filled < DIGEST_BYTES => {
+                Next::Look(DIGEST_BYTES - self.sent_digest_filled)
+            }
+            _ => Next::Nothing,
+        }
+    }
+
+    /// Takes bytes that were looked at: at most as many as [`next`](Self::next) said.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(header) = self.header else {
+            self.header_bytes[self.header_filled..][..bytes.len()].copy_from_slice(bytes);
+            self.header_filled += bytes.len();
+            if self.header_filled == HEADER_BYTES {
+                self.header = Some(Header::decode(&self.header_bytes)?);
+            }
+            return Ok(());
+        };
+        if self.payload_done < header.length {
+            self.digest.update(bytes);
+            if let Some(output) = &self.output {
+                output
+                    .write_all_at(bytes, header.offset + self.payload_done)
+                    .context("cannot write the output file")?;
+            }
+            self.payload_done += bytes.len() as u64;
+        } else {
+            self.sent_digest[self.sent_digest_filled..][..bytes.len()].copy_from_slice(bytes);
+            self.sent_digest_filled += bytes.len();
+        }
+        Ok(())
+    }
+
+    /// Passes over payload: at most as many bytes as [`next`](Self::next) said.
+    pub(crate) fn pass(&mut self, bytes: u64) {
+        self.payload_done += bytes;
+    }
+
+    /// Ends the stripe; the stream has ended.
+    pub(crate) fn finish(self) -> Result<Stripe> {
+        let Some(header) = self.header else {
+            bail!(
+                "the peer closed the connection after {} bytes, before it said what it sends",
+                self.header_filled
+            );
+        };
+        if self.next() != Next::Nothing {
+            bail!(
+                "the peer closed the connection after {} of {} bytes of stripe {}",
+                self.payload_done,
+                header.length,
+                header.stripe
+            );
+        }
+        let digest = self.look.then(|| Sha256Digest::finish(self.digest));
+        let sent = header.digest.then(|| Sha256Digest::from(self.sent_digest));
+        let matches = digest.zip(sent).map(|(received, sent)| received == sent);
+        Ok(Stripe { header, digest, matches })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn on_the_wire(payload: &[u8]) -> (Header, Vec<u8>) {
+        let header = Header::split([1; 16], payload.len() as u64, 1, true)[0];
+        let mut bytes = header.encode().to_vec();
+        bytes.extend(payload);
+        bytes.extend(Sha256::digest(payload));
+        (header, bytes)
+    }
+
+    fn feed(reader: &mut StripeReader, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match reader.next() {
+                Next::Look(wanted) => {
+                    let (now, later) = bytes.split_at(wanted.min(bytes.len()));
+                    reader.take(now)?;
+                    bytes = later;
+                }
+                Next::Pass(wanted) => {
+                    let passed = usize::try_from(wanted).unwrap_or(usize::MAX).min(bytes.len());
+                    reader.pass(passed as u64);
+                    bytes = &bytes[passed..];
+                }
+                Next::Nothing => bail!("surplus"),
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_division_yields_the_same_stripe(
+            payload in prop::collection::vec(any::<u8>(), 0..500),
+            chunk in 1usize..200,
+            look: bool,
+        ) {
+            let (header, bytes) = on_the_wire(&payload);
+            let mut reader = StripeReader::new(look, None);
+            for chunk in bytes.chunks(chunk) {
+                feed(&mut reader, chunk).unwrap();
+            }
+            let stripe = reader.finish().unwrap();
+            prop_assert_eq!(stripe.header, header);
+            prop_assert_eq!(stripe.matches, look.then_some(true));
+        }
+
+        #[test]
+        fn a_stream_that_ends_early_is_never_a_stripe(
+            payload in prop::collection::vec(any::<u8>(), 0..100),
+            cut: prop::sample::Index,
+        ) {
+            let (_, bytes) = on_the_wire(&payload);
+            let mut reader = StripeReader::new(true, None);
+            feed(&mut reader, &bytes[..cut.index(bytes.len())]).unwrap();
+            prop_assert!(reader.finish().is_err());
+        }
+    }
+
+    #[test]
+    fn a_damaged_byte_shows_in_the_digest() {
+        let (_, mut bytes) = on_the_wire(b"some payload");
+        bytes[HEADER_BYTES] ^= 1;
+        let mut reader = StripeReader::new(true, None);
+        feed(&mut reader, &bytes).unwrap();
+        assert_eq!(reader.finish().unwrap().matches, Some(false));
+    }
+
+    #[test]
+    fn surplus_bytes_are_seen() {
+        let (_, mut bytes) = on_the_wire(b"some payload");
+        bytes.push(0);
+        assert!(feed(&mut StripeReader::new(true, None), &bytes).is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! What a transfer came to.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::connection::Received;
+use crate::transfer::Sha256Digest;
+
+const MEBIBYTE: f64 = (1 << 20) as f64;
+
+/// The result of a transfer, as `--json` prints it.
+///
+/// Keys are only ever added.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    /// Bytes of the TCP streams: the file, and the headers and digests of its stripes.
+    pub(crate) bytes: u64,
+    /// The size of the file.
+    pub(crate) file_bytes: u64,
+    /// Of `bytes`, those that the NIC wrote into the buffer.
+    pub(crate) fragment_bytes: u64,
+    /// Of `bytes`, those that arrived in host memory.
+    pub(crate) linear_bytes: u64,
+    /// Pieces in which the NIC wrote.
+    pub(crate) fragments: u64,
+    /// Whether every stripe's SHA-256 equals the sender's; null if none was compared.
+    pub(crate) sha256_match: Option<bool>,
+    /// The file's SHA-256, if it came in one stripe.
+    pub(crate) sha256: Option<Sha256Digest>,
+    /// The stripes, in the order of the file.
+    pub(crate) stripes: Vec<StripeSummary>,
+    /// How many connections there were.
+    pub(crate) connections: usize,
+    /// From the first connection to the end of the last.
+    pub(crate) seconds: f64,
+    /// The rate.
+    pub(crate) mib_per_second: f64,
+    /// System calls of the receive path (receiving, releasing, waiting) per MiB, as it counts them.
+    pub(crate) syscalls_per_mib: f64,
+    /// All system calls of the receiving threads per MiB, as the kernel counts them: also those of looking at
+    /// the payload and writing the output. Null where the kernel does not tell this user.
+    pub(crate) measured_syscalls_per_mib: Option<f64>,
+    /// Heap allocations per receive, after the first few.
+    pub(crate) allocations_per_receive: f64,
+    /// The way the payload took: devmem-tcp, copy or host.
+    pub(crate) path: &'static str,
+    /// Why, where the tool chose.
+    pub(crate) path_reason: Option<String>,
+    /// The provider of the buffer.
+    pub(crate) provider: String,
+    /// The size of the buffer.
+    pub(crate) buffer_bytes: u64,
+    /// The NIC.
+    pub(crate) nic: Option<String>,
+    /// The bound queues.
+    pub(crate) queues: Vec<u32>,
+    /// Where the buffer was before the bind and after it: device-local, system or unknown.
+    pub(crate) residency_before: String,
+    pub(crate) residency_after: String,
+    /// What that was seen by.
+    pub(crate) residency_evidence: String,
+    /// Whether the NIC's settings are as they were; null if none were changed.
+    pub(crate) nic_restored: Option<bool>,
+    /// Where the lab saw the payload go; null where no lab watches.
+    pub(crate) ground_truth: Option<Value>,
+    /// The kernel's release.
+    pub(crate) kernel: String,
+}
+
+/// One stripe.
+#[derive(Debug, Serialize)]
+pub(crate) struct StripeSummary {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) sha256: Option<Sha256Digest>,
+    pub(crate) sha256_match: Option<bool>,
+}
+
+/// What the connections came to together.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    pub(crate) received: Vec<Received>,
+    pub(crate) elapsed: Duration,
+}
+
+impl Totals {
+    pub(crate) fn sum(&self, of: impl Fn(&Received) -> u64) -> u64 {
+        self.received.iter().map(of).sum()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sum(|received| received.fragment_bytes + received.linear_bytes)
+    }
+
+    pub(crate) fn per_mebibyte(&self, count: u64) -> f64 {
+        count as f64 / (self.bytes() as f64 / MEBIBYTE).max(f64::MIN_POSITIVE)
+    }
+
+    pub(crate) fn mebibytes_per_second(&self) -> f64 {
+        self.bytes() as f64 / MEBIBYTE / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    pub(crate) fn measured_system_calls(&self) -> Option<u64> {
+        self.received.iter().map(|received| received.measured_system_calls).sum()
+    }
+
+    pub(crate) fn allocations_per_receive(&self) -> f64 {
+        self.sum(|received| received.allocations) as f64
+            / self.sum(|received| received.receives).max(1) as f64
+    }
+
+    /// Whether all digests match; `None` if not all were compared.
+    pub(crate) fn digests_match(&self) -> Option<bool> {
+        let compared: Option<Vec<bool>> =
+            self.received.iter().map(|received| received.stripe.matches).collect();
+        compared.map(|matches| matches.into_iter().all(|matches| matches))
+    }
+
+    pub(crate) fn stripes(&self) -> Vec<StripeSummary> {
+        self.received
+            .iter()
+            .map(|received| StripeSummary {
+                offset: received.stripe.header.offset,
+                length: received.stripe.header.length,
+                sha256: received.stripe.digest,
+                sha256_match: received.stripe.matches,
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = |part: u64| 100.0 * part as f64 / self.bytes.max(1) as f64;
+        writeln!(
+            f,
+            "received   {} bytes over {} connections in {:.2} s ({:.1} MiB/s)",
+            self.file_bytes, self.connections, self.seconds, self.mib_per_second
+        )?;
+        writeln!(
+            f,
+            "in buffer  {} bytes in {} fragments ({:.1} %)",
+            self.fragment_bytes,
+            self.fragments,
+            share(self.fragment_bytes)
+        )?;
+        writeln!(f, "in host    {} bytes ({:.1} %)", self.linear_bytes, share(self.linear_bytes))?;
+        for stripe in &self.stripes {
+            if let Some(digest) = &stripe.sha256 {
+                let verdict = match stripe.sha256_match {
+                    Some(true) => "equals the sender's",
+                    Some(false) => "DIFFERS from the sender's",
+                    None => "the sender sent none",
+                };
+                let range = format!("bytes {}..{}", stripe.offset, stripe.offset + stripe.length);
+                writeln!(f, "sha256     {digest}  {range}, {verdict}")?;
+            }
+        }
+        write!(f, "path       {}", self.path)?;
+        if let (Some(nic), false) = (&self.nic, self.queues.is_empty()) {
+            write!(f, " on {nic} queues {:?}", self.queues)?;
+        }
+        if let Some(reason) = &self.path_reason {
+            write!(f, ", because {reason}")?;
+        }
+        writeln!(f)?;
+        writeln!(
+            f,
+            "buffer     {} bytes of {}; {} before, {} after the bind: {}",
+            self.buffer_bytes,
+            self.provider,
+            self.residency_before,
+            self.residency_after,
+            self.residency_evidence
+        )?;
+        write!(f, "cost       {:.2} system calls per MiB", self.syscalls_per_mib)?;
+        if let Some(measured) = self.measured_syscalls_per_mib {
+            write!(f, " ({measured:.2} with verification, counted by the kernel)")?;
+        }
+        writeln!(f, ", {:.2} allocations per receive", self.allocations_per_receive)?;
+        if let Some(truth) = &self.ground_truth {
+            writeln!(
+                f,
+                "lab        saw {} payload bytes go to the buffer and {} elsewhere",
+                truth["dmabuf_bytes"], truth["elsewhere_bytes"]
+            )?;
+        }
+        if let Some(restored) = self.nic_restored {
+            let state = if restored { "as they were before" } else { "NOT restored" };
+            writeln!(f, "settings   of {} are {state}", self.nic.as_deref().unwrap_or("the NIC"))?;
+        }
+        write!(f, "kernel     {}", self.kernel)
+    }
+}

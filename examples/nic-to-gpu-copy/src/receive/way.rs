@@ -1,0 +1,142 @@
+//! Choosing the way of the payload, and setting the NIC up for it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use devmem_provider::dma_buf::Mapping;
+use devmem_provider::{Buffer, DmaBuf, Error, ErrorKind, Pin, Require, ResidencyEvidence};
+use devmem_receive::devmem::{Binding, DevmemTcp};
+use devmem_receive::nic::{self, Flow, Nic, Plan, Queues};
+
+use super::connection::Way;
+use crate::arguments::{Demand, Path, ReceiveOptions};
+
+/// A buffer, ready to be received into.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    // The order of the fields is the order of release: the queues are unbound before the NIC is restored.
+    pin: Option<Pin<Binding>>,
+    nic: Option<nic::Prepared>,
+    host_only: bool,
+    pub(crate) dma_buf: DmaBuf,
+    pub(crate) path: &'static str,
+    pub(crate) reason: Option<String>,
+    pub(crate) before: ResidencyEvidence,
+    pub(crate) after: ResidencyEvidence,
+}
+
+impl Prepared {
+    /// Takes the way that was asked for.
+    pub(crate) fn choose(options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self> {
+        match options.path {
+            Path::DevmemTcp => Ok(Self::devmem_tcp(options, buffer)?),
+            Path::Copy => Ok(Self::host("copy", options, buffer, None)?),
+            Path::Host => Ok(Self::host("host", options, buffer, None)?),
+            Path::Auto => match Self::devmem_tcp(options, buffer) {
+                Ok(prepared) => {
+                    let reason =
+                        format!("{} can receive into device memory", prepared.nic_name().unwrap_or_default());
+                    Ok(Self { reason: Some(reason), ..prepared })
+                }
+                // Anything but a lack on the machine's side is the user's to mend.
+                Err(error) if is_lack(&error) => Ok(Self::host(
+                    "copy",
+                    options,
+                    buffer,
+                    Some(format!("devmem-tcp is not possible: {error}")),
+                )?),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    fn devmem_tcp(options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self, Error> {
+        let selector = options.nic.clone().unwrap_or_else(|| options.listen.ip().to_string());
+        let mut flow = Flow::tcp_port(options.listen.port());
+        if !options.listen.ip().is_unspecified() {
+            flow = flow.to(options.listen.ip());
+        }
+        let nic = Nic::open(&selector)?.prepare(&Plan::new(Queues::count(options.queues), flow))?;
+        if let Some(recovered) = nic.recovered() {
+            eprintln!("nic-to-gpu-copy: {recovered}");
+        }
+        let require = match options.require {
+            Demand::Anywhere => Require::Anywhere,
+            Demand::DeviceLocal => Require::DeviceLocal,
+        };
+        let pin = Pin::new(&mut DevmemTcp::on(&nic), buffer, require)?;
+        Ok(Self {
+            dma_buf: pin.dma_buf().try_clone()?,
+            before: pin.residency_before().clone(),
+            after: pin.residency().clone(),
+            pin: Some(pin),
+            nic: Some(nic),
+            host_only: false,
+            path: "devmem-tcp",
+            reason: None,
+        })
+    }
+
+    fn host(
+        path: &'static str,
+        options: &ReceiveOptions,
+        buffer: &dyn Buffer,
+        reason: Option<String>,
+    ) -> Result<Self, Error> {
+        if options.require == Demand::DeviceLocal {
+            return Err(Error::new(ErrorKind::InvalidInput, "demand device-local memory")
+                .because(format!("on the path {path} the NIC does not write into the buffer"))
+                .remedy("use --path devmem-tcp"));
+        }
+        let residency = buffer.residency()?;
+        Ok(Self {
+            dma_buf: buffer.export()?,
+            before: residency.clone(),
+            after: residency,
+            pin: None,
+            nic: None,
+            host_only: path == "host",
+            path,
+            reason,
+        })
+    }
+
+    /// The way, for the connections.
+    pub(crate) fn way<'session>(&'session self, mapping: &'session Mapping) -> Way<'session> {
+        match &self.pin {
+            Some(pin) => Way::Device { binding: pin.attachment(), mapping },
+            None if self.host_only => Way::Host,
+            None => Way::Copy { mapping },
+        }
+    }
+
+    pub(crate) fn nic_name(&self) -> Option<String> {
+        self.nic.as_ref().map(|nic| nic.nic().name().to_owned())
+    }
+
+    pub(crate) fn queues(&self) -> Vec<u32> {
+        self.nic.as_ref().map(|nic| nic.queues().to_vec()).unwrap_or_default()
+    }
+
+    /// Unbinds, waits until the kernel has let go of the buffer, and puts the NIC's settings back. Returns
+    /// whether they are as they were, if any were changed.
+    pub(crate) fn finish(self, limit: Duration) -> Result<Option<bool>> {
+        if let Some(pin) = self.pin
+            && !pin.into_attachment().unbind(limit)?
+        {
+            let seconds = limit.as_secs();
+            eprintln!("nic-to-gpu-copy: the kernel still holds the buffer {seconds} s after the unbind");
+        }
+        let Some(nic) = self.nic else { return Ok(None) };
+        let report = nic.restore()?;
+        if !report.is_complete() {
+            eprintln!("nic-to-gpu-copy: {report}");
+        }
+        Ok(Some(report.is_complete()))
+    }
+}
+
+/// Whether an error says that this machine, driver or kernel lacks something.
+fn is_lack(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied | ErrorKind::NotFound)
+}

@@ -1,0 +1,142 @@
+//! Sending a file, a stripe to a connection.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+
+use crate::arguments::SendOptions;
+use crate::receive::progress;
+use crate::transfer::{Header, Sha256Digest};
+
+/// How much is read and sent at once.
+const CHUNK: usize = 1 << 20;
+
+/// How often a receiver that does not listen yet is tried.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Sends the file and prints a summary.
+pub(crate) fn run(options: &SendOptions) -> Result<()> {
+    let name = options.file.display();
+    let file = File::open(&options.file).with_context(|| format!("cannot open {name}"))?;
+    let metadata = file.metadata().with_context(|| format!("cannot look at {name}"))?;
+    if !metadata.is_file() {
+        bail!("cannot send {name}: it is no regular file; a stripe needs a size and a place to start");
+    }
+    let transfer = transfer_number()?;
+    let stripes = Header::split(transfer, metadata.len(), options.connections, !options.no_digest);
+    let bar = progress(Some(metadata.len()));
+    let started = Instant::now();
+    let sent = std::thread::scope(|scope| {
+        let threads: Vec<_> = stripes
+            .iter()
+            .map(|header| {
+                let (file, bar) = (&file, &bar);
+                scope.spawn(move || send_stripe(options, header, file, bar))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a sending thread panicked")))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    bar.finish_and_clear();
+    summarise(options, &stripes, &sent, started.elapsed());
+    Ok(())
+}
+
+fn transfer_number() -> Result<[u8; 16]> {
+    let mut number = [0; 16];
+    let random = File::open("/dev/urandom").context("cannot open /dev/urandom")?;
+    std::io::Read::read_exact(&mut &random, &mut number).context("cannot read /dev/urandom")?;
+    Ok(number)
+}
+
+fn send_stripe(
+    options: &SendOptions,
+    header: &Header,
+    file: &File,
+    bar: &ProgressBar,
+) -> Result<Option<Sha256Digest>> {
+    let mut socket = connect(options.connect, Duration::from_secs(options.wait))?;
+    let lost = || format!("the connection to {} is lost", options.connect);
+    socket.write_all(&header.encode()).with_context(lost)?;
+    let mut digest = header.digest.then(Sha256::new);
+    let mut chunk = vec![0; CHUNK];
+    let mut sent = 0;
+    while sent < header.length {
+        let length = usize::try_from(header.length - sent).map_or(CHUNK, |left| left.min(CHUNK));
+        let bytes = &mut chunk[..length];
+        file.read_exact_at(bytes, header.offset + sent)
+            .with_context(|| format!("cannot read {}: it became shorter?", options.file.display()))?;
+        if let Some(digest) = &mut digest {
+            digest.update(&*bytes);
+        }
+        socket.write_all(bytes).with_context(lost)?;
+        sent += length as u64;
+        bar.inc(length as u64);
+    }
+    let digest = digest.map(Sha256Digest::finish);
+    if let Some(digest) = &digest {
+        socket.write_all(digest.as_bytes()).with_context(lost)?;
+    }
+    // The receiver closes when it has everything: waiting for that turns an abort on its side into an
+    // error here.
+    socket.shutdown(std::net::Shutdown::Write).with_context(lost)?;
+    let mut rest = [0];
+    match std::io::Read::read(&mut socket, &mut rest) {
+        Ok(_) => Ok(digest),
+        Err(error) => Err(error).with_context(|| format!("{} gave up", options.connect)),
+    }
+}
+
+/// Connects; tries again while nobody listens yet, until `wait` is over.
+fn connect(address: SocketAddr, wait: Duration) -> Result<TcpStream> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).max(RETRY);
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(socket) => return Ok(socket),
+            Err(_) if Instant::now() < deadline => std::thread::sleep(RETRY),
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("cannot connect to {address}; start `nic-to-gpu-copy receive --listen {address}` there")
+                });
+            }
+        }
+    }
+}
+
+fn summarise(options: &SendOptions, stripes: &[Header], sent: &[Option<Sha256Digest>], elapsed: Duration) {
+    let bytes = stripes.first().map_or(0, |header| header.file_bytes);
+    if options.json {
+        let stripes: Vec<_> = stripes
+            .iter()
+            .zip(sent)
+            .map(|(header, digest)| {
+                serde_json::json!({ "offset": header.offset, "length": header.length, "sha256": digest })
+            })
+            .collect();
+        println!(
+            "{}",
+            serde_json::json!({
+                "file_bytes": bytes,
+                "connections": stripes.len(),
+                "stripes": stripes,
+                "seconds": elapsed.as_secs_f64(),
+            })
+        );
+        return;
+    }
+    println!("sent {bytes} bytes over {} connections in {:.2} s", stripes.len(), elapsed.as_secs_f64());
+    for (header, digest) in stripes.iter().zip(sent) {
+        if let Some(digest) = digest {
+            println!("  sha256 {digest}  bytes {}..{}", header.offset, header.offset + header.length);
+        }
+    }
+}

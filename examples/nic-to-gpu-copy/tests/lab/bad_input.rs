@@ -1,0 +1,248 @@
+//! Bad input and bad states: a clear error with a remedy, and the NIC and the memory as before.
+
+use std::fs::Permissions;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::guest::{
+    ADDRESS, Failure, NIC, Outcome, Undo, receive, run, same_settings, settings, spawn, succeed, text, wait,
+};
+use crate::{ensure, xdp};
+
+/// The NIC that cannot split headers.
+const NIC_WITHOUT_SPLIT: &str = "eth2";
+
+/// The lab puts every NIC but the first into a network namespace of its own; fetches one into ours.
+pub(crate) fn fetch_nic_without_split() -> Outcome {
+    succeed(Command::new("in-peer2").args(["ip", "link", "set", NIC_WITHOUT_SPLIT, "netns", "1"]))?;
+    // Linux answers ARP for any address on any interface unless it is told not to.
+    std::fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1")?;
+    succeed(Command::new("ip").args(["link", "set", NIC_WITHOUT_SPLIT, "up"]))?;
+    Ok(())
+}
+
+struct Row {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    /// What the error must say: the reason, and the remedy.
+    says: &'static [&'static str],
+    /// What is wrong with the machine, not with the arguments.
+    state: fn() -> Result<Undo, Failure>,
+    /// Who runs it.
+    user: u32,
+}
+
+const fn row(name: &'static str, arguments: &'static [&'static str], says: &'static [&'static str]) -> Row {
+    Row { name, arguments, says, state: || Ok(Undo::keep(())), user: 0 }
+}
+
+const NOBODY: u32 = 65534;
+
+const TABLE: &[Row] = &[
+    row("unknown NIC", &["--nic", "eth9"], &["eth9"]),
+    row("unknown PCI address", &["--nic", "0000:99:00.0"], &["0000:99:00.0"]),
+    row("an address of nobody", &["--nic", "192.0.2.77"], &["192.0.2.77"]),
+    row(
+        "unknown provider",
+        &["--provider", "voodoo"],
+        &["voodoo", "this machine has udmabuf", "name a provider"],
+    ),
+    row("unknown heap", &["--provider", "dma-heap:cma"], &["dma-heap:cma", "this machine has"]),
+    row("size not page-aligned", &["--size", "5000"], &["multiple of 4096", "ask for 4096 or 8192"]),
+    row("size 0", &["--size", "0"], &["0 bytes", "ask for a multiple"]),
+    row("size beyond udmabuf's limit", &["--size", "65M"], &["67108864", "size_limit_mb"]),
+    row(
+        "size beyond the machine",
+        &["--size", "1024G", "--provider", "dma-heap:system"],
+        &["size of the whole heap", "ask for at most"],
+    ),
+    row("more queues than the NIC has", &["--queues", "100"], &["queue"]),
+    row(
+        "huge pages that nobody reserved",
+        &["--pages", "huge", "--size", "4M"],
+        &["huge pages", "nr_hugepages"],
+    ),
+    row(
+        "device-local memory from udmabuf",
+        &["--require", "device-local"],
+        &["system", "drop the requirement"],
+    ),
+    row("output into nowhere", &["--output", "/nowhere/file"], &["/nowhere"]),
+    row("header split refused", &["--nic", NIC_WITHOUT_SPLIT], &["header split", NIC_WITHOUT_SPLIT]),
+    Row { user: NOBODY, ..row("no access to the node", &["--nic", NIC], &["/dev/udmabuf", "run as root"]) },
+    Row {
+        user: NOBODY,
+        state: || {
+            std::fs::set_permissions("/dev/udmabuf", Permissions::from_mode(0o666))?;
+            Ok(Undo::by(|| drop(std::fs::set_permissions("/dev/udmabuf", Permissions::from_mode(0o600)))))
+        },
+        ..row("no privilege", &["--nic", NIC], &["CAP_NET_ADMIN"])
+    },
+    Row {
+        state: || {
+            let taken = TcpListener::bind(ADDRESS)?;
+            Ok(Undo::keep(taken))
+        },
+        ..row("port in use", &[], &[ADDRESS, "another program", "choose another port"])
+    },
+    Row {
+        state: || {
+            let program = xdp::attach(NIC)?;
+            Ok(Undo::keep(program))
+        },
+        ..row("XDP attached", &["--nic", NIC], &["XDP program is attached", "detach"])
+    },
+    Row {
+        state: || {
+            succeed(Command::new("ip").args(["link", "set", NIC, "down"]))?;
+            Ok(Undo::by(|| up(NIC)))
+        },
+        ..row("interface down", &["--nic", NIC], &["the interface is down", "set it up"])
+    },
+];
+
+fn up(nic: &str) {
+    let _ = Command::new("ip").args(["link", "set", nic, "up"]).status();
+    // Taking an interface down takes its IPv6 address away.
+    let _ = Command::new("ip").args(["-6", "addr", "add", "fd77::1/64", "dev", nic, "nodad"]).status();
+}
+
+pub(crate) fn table() -> Outcome {
+    let mut failures = Vec::new();
+    for row in TABLE {
+        if let Err(failure) = check(row) {
+            failures.push(format!("{}: {failure}", row.name));
+        }
+    }
+    ensure!(failures.is_empty(), "\n  {}", failures.join("\n  "));
+    Ok(())
+}
+
+fn check(row: &Row) -> Outcome {
+    let _undo = (row.state)()?;
+    let nic = if row.arguments.contains(&NIC_WITHOUT_SPLIT) { NIC_WITHOUT_SPLIT } else { NIC };
+    let before = settings(nic)?;
+    let memory = shared_memory()?;
+    let mut command = receive(&["--listen", ADDRESS, "--size", "1M", "--timeout", "2"]);
+    // The row's own arguments win over those above.
+    if row.arguments.contains(&"--size") {
+        command = receive(&["--listen", ADDRESS, "--timeout", "2"]);
+    }
+    command.args(row.arguments).uid(row.user).gid(row.user);
+    let output = run(&mut command)?;
+    let said = text(&output);
+    ensure!(output.status.code() == Some(1), "exit {:?}: {said}", output.status);
+    ensure!(output.stdout.is_empty(), "an error belongs on stderr: {said}");
+    for expected in row.says {
+        ensure!(said.contains(expected), "{expected:?} is not in: {said}");
+    }
+    ensure!(!said.contains("nobody connected"), "nothing was refused: {said}");
+    same_settings(nic, &before)?;
+    ensure!(shared_memory()? <= memory + 64, "memory was left behind: {said}");
+    Ok(())
+}
+
+/// Memory of memfds and the like, in KiB.
+fn shared_memory() -> Result<u64, Failure> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find(|line| line.starts_with("Shmem:")).ok_or("no Shmem")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
+}
+
+pub(crate) fn a_nic_in_use_names_its_user() -> Outcome {
+    let before = settings(NIC)?;
+    let first = spawn(&mut receive(&["--nic", NIC, "--listen", ADDRESS, "--size", "1M", "--timeout", "5"]))?;
+    std::thread::sleep(Duration::from_secs(2));
+    let output = run(&mut receive(&["--nic", NIC, "--listen", "10.77.0.1:5301", "--size", "1M"]))?;
+    let said = text(&output);
+    ensure!(output.status.code() == Some(1), "{said}");
+    ensure!(said.contains(&first.id().to_string()), "the holder {} is not in: {said}", first.id());
+    wait(first)?;
+    same_settings(NIC, &before)
+}
+
+pub(crate) fn a_peer_that_disconnects_midway() -> Outcome {
+    let before = settings(NIC)?;
+    let output = "/tmp/never";
+    let receiving = spawn(&mut receive(&[
+        "--nic",
+        NIC,
+        "--listen",
+        ADDRESS,
+        "--size",
+        "1M",
+        "--timeout",
+        "20",
+        "--output",
+        output,
+    ]))?;
+    let file = crate::guest::file(32 << 20)?;
+    let mut sender = spawn(&mut crate::guest::send(ADDRESS, &file, &[]))?;
+    std::thread::sleep(Duration::from_millis(2500));
+    sender.kill()?;
+    wait(sender)?;
+    let received = wait(receiving)?;
+    let said = text(&received);
+    ensure!(received.status.code() == Some(1), "{said}");
+    ensure!(said.contains("closed the connection after") || said.contains("connection is lost"), "{said}");
+    ensure!(!std::path::Path::new(output).exists(), "a file that never arrived was kept");
+    let left: Vec<_> = std::fs::read_dir("/tmp")?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .filter(|name| name.contains("never"))
+        .collect();
+    ensure!(left.is_empty(), "{left:?} is left");
+    same_settings(NIC, &before)
+}
+
+pub(crate) fn a_peer_that_speaks_something_else() -> Outcome {
+    let before = settings(NIC)?;
+    let receiving = spawn(&mut receive(&[
+        "--path",
+        "copy",
+        "--listen",
+        "127.0.0.1:5401",
+        "--size",
+        "1M",
+        "--timeout",
+        "5",
+    ]))?;
+    let mut peer = loop {
+        match TcpStream::connect("127.0.0.1:5401") {
+            Ok(peer) => break peer,
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    peer.write_all(&[b'x'; 100])?;
+    let output = wait(receiving)?;
+    ensure!(output.status.code() == Some(1), "{}", text(&output));
+    ensure!(text(&output).contains("nic-to-gpu-copy send"), "{}", text(&output));
+    same_settings(NIC, &before)
+}
+
+pub(crate) fn auto_says_why_it_copies() -> Outcome {
+    let before = settings(NIC_WITHOUT_SPLIT)?;
+    let receiving = spawn(&mut receive(&[
+        "--path",
+        "auto",
+        "--nic",
+        NIC_WITHOUT_SPLIT,
+        "--listen",
+        ADDRESS,
+        "--size",
+        "1M",
+        "--json",
+    ]))?;
+    let file = crate::guest::file(1 << 20)?;
+    succeed(&mut crate::guest::send(ADDRESS, &file, &[]))?;
+    let output = wait(receiving)?;
+    ensure!(output.status.success(), "{}", text(&output));
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(summary["path"] == "copy", "{summary}");
+    let reason = summary["path_reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("header split"), "{summary}");
+    same_settings(NIC_WITHOUT_SPLIT, &before)
+}
