@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 
 use crate::transfer::{DIGEST_BYTES, HEADER_BYTES, Header, Sha256Digest};
 
+/// How much is gathered for one write of the output.
+const OUTPUT_BATCH: usize = 1 << 20;
+
 /// What the next bytes of the stream are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -25,7 +28,7 @@ pub(crate) enum Next {
 pub(crate) struct StripeReader {
     /// Whether payload is looked at: for its digest and for the output.
     look: bool,
-    output: Option<Arc<File>>,
+    output: Option<Output>,
     header_bytes: [u8; HEADER_BYTES],
     header_filled: usize,
     header: Option<Header>,
@@ -50,7 +53,7 @@ impl StripeReader {
     pub(crate) fn new(look: bool, output: Option<Arc<File>>) -> Self {
         Self {
             look,
-            output,
+            output: output.map(|file| Output { file, offset: 0, gathered: Vec::with_capacity(OUTPUT_BATCH) }),
             header_bytes: [0; HEADER_BYTES],
             header_filled: 0,
             header: None,
@@ -91,16 +94,18 @@ impl StripeReader {
             self.header_bytes[self.header_filled..][..bytes.len()].copy_from_slice(bytes);
             self.header_filled += bytes.len();
             if self.header_filled == HEADER_BYTES {
-                self.header = Some(Header::decode(&self.header_bytes)?);
+                let header = Header::decode(&self.header_bytes)?;
+                self.header = Some(header);
+                if let Some(output) = &mut self.output {
+                    output.offset = header.offset;
+                }
             }
             return Ok(());
         };
         if self.payload_done < header.length {
             self.digest.update(bytes);
-            if let Some(output) = &self.output {
-                output
-                    .write_all_at(bytes, header.offset + self.payload_done)
-                    .context("cannot write the output file")?;
+            if let Some(output) = &mut self.output {
+                output.add(bytes)?;
             }
             self.payload_done += bytes.len() as u64;
         } else {
@@ -116,7 +121,7 @@ impl StripeReader {
     }
 
     /// Ends the stripe; the stream has ended.
-    pub(crate) fn finish(self) -> Result<Stripe> {
+    pub(crate) fn finish(mut self) -> Result<Stripe> {
         let Some(header) = self.header else {
             bail!(
                 "the peer closed the connection after {} bytes, before it said what it sends",
@@ -131,10 +136,38 @@ impl StripeReader {
                 header.stripe
             );
         }
+        if let Some(output) = &mut self.output {
+            output.write()?;
+        }
         let digest = self.look.then(|| Sha256Digest::finish(self.digest));
         let sent = header.digest.then(|| Sha256Digest::from(self.sent_digest));
         let matches = digest.zip(sent).map(|(received, sent)| received == sent);
         Ok(Stripe { header, digest, matches })
+    }
+}
+
+/// A stripe's part of the output file. Fragments are small; they are written in large pieces.
+#[derive(Debug)]
+struct Output {
+    file: Arc<File>,
+    offset: u64,
+    gathered: Vec<u8>,
+}
+
+impl Output {
+    fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.gathered.len() + bytes.len() > OUTPUT_BATCH {
+            self.write()?;
+        }
+        self.gathered.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.file.write_all_at(&self.gathered, self.offset).context("cannot write the output file")?;
+        self.offset += self.gathered.len() as u64;
+        self.gathered.clear();
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::Machine;
 use crate::driver::{Offload, PLAIN, ReceiveSetup, SPLIT};
-use crate::packets::{TCP_HEADERS, pattern, tcp, udp};
+use crate::packets::{TCP_HEADERS, pattern, tcp, tcp_at, udp};
 
 const CHECKSUM: Offload = Offload { checksum: true, segmentation: None };
 const NONCE: &str = "000102030405060708090a0b0c0d0e0f";
@@ -72,9 +72,9 @@ fn the_fault_linear_puts_payload_into_header_buffers() {
         .hardware
         .request(&json!({"op": "nic_fault", "nic": 1, "fault": "linear", "bytes": 16, "every": 2}));
     let payload = pattern(1000);
-    // Four streams: within one, the same bytes again would count as repeated.
-    for port in 1..=4 {
-        a.send(&mut out, &tcp(a.mac, b.mac, (port, 2), &payload), CHECKSUM, 9000);
+    for number in 0..4 {
+        let packet = tcp_at(number * 1000, a.mac, b.mac, (1, 2), &payload);
+        a.send(&mut out, &packet, CHECKSUM, 9000);
     }
     let headers: Vec<usize> = into
         .poll()

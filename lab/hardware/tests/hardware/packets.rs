@@ -4,11 +4,22 @@ pub(crate) const TCP_HEADERS: usize = 14 + 20 + 20;
 
 /// A TCP packet over IPv4 with sequence number 1000 and no checksum in its TCP header.
 pub(crate) fn tcp(from: [u8; 6], to: [u8; 6], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    tcp_at(0, from, to, ports, payload)
+}
+
+/// The same with the bytes at `position` of the stream.
+pub(crate) fn tcp_at(
+    position: u32,
+    from: [u8; 6],
+    to: [u8; 6],
+    ports: (u16, u16),
+    payload: &[u8],
+) -> Vec<u8> {
     let mut packet = ethernet(from, to, [8, 0]);
     packet.extend(ipv4(6, 20 + payload.len()));
     packet.extend(ports.0.to_be_bytes());
     packet.extend(ports.1.to_be_bytes());
-    packet.extend(1000u32.to_be_bytes());
+    packet.extend((1000 + position).to_be_bytes());
     packet.extend([0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
     packet.extend(payload);
     packet
