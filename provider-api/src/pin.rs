@@ -1,6 +1,7 @@
 //! A held attachment together with the evidence of where the pages went.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use crate::dma_buf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
@@ -85,16 +86,6 @@ impl<A> Pin<A> {
             .remedy("drop the requirement to receive into whatever memory the exporter chooses")
     }
 
-    /// The attachment.
-    pub fn attachment(&self) -> &A {
-        &self.attachment
-    }
-
-    /// The attachment, for use.
-    pub fn attachment_mut(&mut self) -> &mut A {
-        &mut self.attachment
-    }
-
     /// Gives up the evidence and keeps the attachment alone.
     #[must_use]
     pub fn into_attachment(self) -> A {
@@ -119,6 +110,21 @@ impl<A> Pin<A> {
     /// What was seen after the attachment.
     pub fn residency(&self) -> &ResidencyEvidence {
         &self.after
+    }
+}
+
+/// A pin is used as the attachment that it holds.
+impl<A> Deref for Pin<A> {
+    type Target = A;
+
+    fn deref(&self) -> &A {
+        &self.attachment
+    }
+}
+
+impl<A> DerefMut for Pin<A> {
+    fn deref_mut(&mut self) -> &mut A {
+        &mut self.attachment
     }
 }
 

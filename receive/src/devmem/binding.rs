@@ -4,10 +4,11 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use devmem_provider::{Attachment, DmaBuf, Error, Importer, PeerToPeer, Result};
+use devmem_provider::{Attachment, Buffer, DmaBuf, Error, Importer, PeerToPeer, Pin, Require, Result};
 
 use super::bind_refusal::BindRefusal;
-use super::stream::{Stream, StreamOptions};
+use super::options::StreamOptions;
+use super::stream::Stream;
 use crate::nic::{Nic, Prepared};
 use crate::{netdev, netlink};
 
@@ -70,6 +71,17 @@ impl Importer for DevmemTcp {
         let queues = netdev::Binding::new(self.index, &self.queues, dma_buf.as_fd())
             .map_err(|error| self.refused(error))?;
         Ok(Binding { queues, dma_buf })
+    }
+}
+
+impl Prepared {
+    /// Binds `buffer` to the queues that were set up, and looks where its pages are before and after.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pin::new`]; a refusal by the kernel carries a [`BindRefusal`].
+    pub fn pin(&self, buffer: &dyn Buffer, require: Require) -> Result<Pin<Binding>> {
+        Pin::new(&mut DevmemTcp::on(self), buffer, require)
     }
 }
 

@@ -10,6 +10,8 @@
 mod bind_refusal;
 mod binding;
 mod control_messages;
+mod options;
+mod parts;
 mod statistics;
 mod stream;
 mod tokens;
@@ -17,5 +19,7 @@ mod uapi;
 
 pub use bind_refusal::BindRefusal;
 pub use binding::{Binding, DevmemTcp};
+pub use options::StreamOptions;
+pub use parts::Parts;
 pub use statistics::Statistics;
-pub use stream::{Parts, Stream, StreamOptions};
+pub use stream::Stream;

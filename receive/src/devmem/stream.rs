@@ -2,90 +2,18 @@
 
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::time::Duration;
 
-use devmem_provider::{Error, ErrorKind, Result, base_page_size};
+use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::control_messages::{ControlMessage, ControlMessages};
+use super::options::{LEAST_FRAGMENTS, StreamOptions, page_bytes};
+use super::parts::{Parts, fragment};
 use super::statistics::Statistics;
 use super::tokens::PendingTokens;
 use super::uapi;
-use crate::stream::{Fragment, Part};
-
-/// How a [`Stream`] receives.
-///
-/// The defaults make as few system calls as the kernel's interface allows while data flows: a call waits for
-/// up to 4 MiB, but never longer than the linger time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamOptions {
-    batch_bytes: usize,
-    batch_fragments: usize,
-    linger: Duration,
-    idle_limit: Option<Duration>,
-}
-
-impl Default for StreamOptions {
-    fn default() -> Self {
-        Self {
-            batch_bytes: 4 << 20,
-            batch_fragments: uapi::RELEASE_FRAGMENTS,
-            linger: Duration::from_millis(20),
-            idle_limit: None,
-        }
-    }
-}
-
-impl StreamOptions {
-    /// The most bytes that one receive waits for and returns.
-    ///
-    /// Keep it well below the buffer's size divided by the number of connections that share it: bytes that
-    /// a receive has gathered are given back only after it returns.
-    #[must_use]
-    pub fn batch_bytes(mut self, bytes: usize) -> Self {
-        self.batch_bytes = bytes.max(1);
-        self
-    }
-
-    /// The most fragments that one receive returns, 1024 by default: as many as one call can give back.
-    #[must_use]
-    pub fn batch_fragments(mut self, fragments: usize) -> Self {
-        self.batch_fragments = fragments.clamp(1, 1 << 16);
-        self
-    }
-
-    /// How long a receive that has some data waits for more. Zero returns at once what is there, at the
-    /// price of more system calls.
-    #[must_use]
-    pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
-        self
-    }
-
-    /// Gives a connection up when nothing arrives for so long. By default it waits for ever.
-    #[must_use]
-    pub fn idle_limit(mut self, limit: Duration) -> Self {
-        self.idle_limit = Some(limit);
-        self
-    }
-
-    /// How many bytes each of `connections` that share a buffer of `buffer_bytes` should gather at most.
-    #[must_use]
-    pub fn fair_batch(buffer_bytes: u64, connections: usize) -> usize {
-        // Half of the buffer stays for the NIC to write to while every connection gathers.
-        let shares = u64::try_from(connections.max(1)).unwrap_or(u64::MAX).saturating_mul(2);
-        let share = usize::try_from(buffer_bytes / shares).unwrap_or(usize::MAX);
-        share.clamp(LEAST_FRAGMENTS * page_bytes(), Self::default().batch_bytes)
-    }
-}
-
-/// A batch is never limited to fewer fragments than this.
-const LEAST_FRAGMENTS: usize = 16;
-
-fn page_bytes() -> usize {
-    usize::try_from(base_page_size()).unwrap_or(4096)
-}
+use crate::stream::Fragment;
 
 /// A TCP connection whose payload lands in a bound buffer.
 ///
@@ -359,45 +287,6 @@ impl Stream {
     }
 }
 
-/// What one receive brought, in order.
-#[derive(Debug, Clone)]
-pub struct Parts<'stream> {
-    messages: ControlMessages<'stream>,
-    linear: &'stream [u8],
-    unmarked: bool,
-    bytes: usize,
-}
-
-impl Parts<'_> {
-    /// How many bytes this receive brought.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-impl<'stream> Iterator for Parts<'stream> {
-    type Item = Part<'stream>;
-
-    fn next(&mut self) -> Option<Part<'stream>> {
-        if std::mem::take(&mut self.unmarked) {
-            return Some(Part::Linear(std::mem::take(&mut self.linear)));
-        }
-        loop {
-            match self.messages.next()?.ok()? {
-                // Nothing is to be said of zero bytes, but a token comes with them.
-                ControlMessage::Fragment(message) => return Some(Part::Fragment(fragment(message))),
-                ControlMessage::Linear(0) => {}
-                ControlMessage::Linear(length) => {
-                    let (bytes, rest) = self.linear.split_at_checked(length as usize)?;
-                    self.linear = rest;
-                    return Some(Part::Linear(bytes));
-                }
-            }
-        }
-    }
-}
-
 /// What a receive's control messages add up to.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
@@ -406,10 +295,6 @@ struct Sums {
     linear_bytes: u64,
     /// The linear bytes came without a message.
     unmarked: bool,
-}
-
-fn fragment(message: uapi::DmabufMessage) -> Fragment {
-    Fragment { offset: message.fragment_offset, length: message.fragment_size, token: message.fragment_token }
 }
 
 fn protocol(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -450,8 +335,10 @@ fn receive_error(number: i32) -> Error {
 mod tests {
     use super::super::control_messages::tests::{encode, payload};
     use super::*;
+    use crate::stream::Part;
     use std::io::Write;
     use std::net::TcpListener;
+    use std::time::Duration;
 
     fn connection() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -578,12 +465,5 @@ mod tests {
         let options = StreamOptions::default().idle_limit(Duration::from_millis(1));
         let mut stream = Stream::new(socket, 7, 1 << 20, options).unwrap();
         assert_eq!(stream.next().unwrap_err().kind(), ErrorKind::Gone);
-    }
-
-    #[test]
-    fn connections_share_a_buffer() {
-        assert_eq!(StreamOptions::fair_batch(64 << 20, 1), 4 << 20);
-        assert_eq!(StreamOptions::fair_batch(64 << 20, 32), 1 << 20);
-        assert_eq!(StreamOptions::fair_batch(4096, 8), LEAST_FRAGMENTS * page_bytes());
     }
 }

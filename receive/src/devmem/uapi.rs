@@ -139,3 +139,29 @@ pub(crate) fn control_bytes(control: &[u64], length: usize) -> &[u8] {
     // SAFETY: any u64 is eight valid bytes, a u8 has no alignment, and the length is held to the slice.
     unsafe { std::slice::from_raw_parts(control.as_ptr().cast(), length.min(capacity)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devmem_uapi_check::{Header, layouts};
+
+    #[test]
+    fn the_kernel_headers_agree() {
+        Header::new("linux/uio.h")
+            .values(layouts! {
+                DmabufMessage as "dmabuf_cmsg" {
+                    fragment_offset = "frag_offset", fragment_size = "frag_size",
+                    fragment_token = "frag_token", dmabuf_id, flags
+                }
+                TokenRange as "dmabuf_token" { start = "token_start", count = "token_count" }
+            })
+            .assert();
+        Header::new("asm/socket.h")
+            .value("SO_DEVMEM_DONTNEED", libc::SO_DEVMEM_DONTNEED)
+            .value("SO_DEVMEM_LINEAR", libc::SO_DEVMEM_LINEAR)
+            .value("SO_DEVMEM_DMABUF", libc::SO_DEVMEM_DMABUF)
+            .value("SCM_DEVMEM_LINEAR", libc::SCM_DEVMEM_LINEAR)
+            .value("SCM_DEVMEM_DMABUF", libc::SCM_DEVMEM_DMABUF)
+            .assert();
+    }
+}

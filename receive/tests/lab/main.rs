@@ -60,6 +60,7 @@ const TESTS: &[Test] = tests![
         what_was_received_outlives_the_binding,
         unbinding_is_complete_once_nothing_is_held,
         a_closed_connection_gives_its_fragments_back,
+        a_small_buffer_feeds_every_queue,
         a_fragment_of_another_binding_is_refused,
         the_link_may_go_down_and_up,
         fragments_stay_within_a_page,

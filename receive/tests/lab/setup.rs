@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use devmem_provider::dma_buf::{Access, Mapping};
 use devmem_provider::{Buffer, Pin, Provider, Request, Require};
-use devmem_receive::devmem::{Binding, DevmemTcp, Parts, Stream, StreamOptions};
+use devmem_receive::devmem::{Binding, Parts, Stream, StreamOptions};
 use devmem_receive::nic::{Flow, Nic, Plan, Prepared, Queues};
 use devmem_receive::stream::{Fragment, Part};
 
@@ -35,9 +35,13 @@ pub(crate) fn prepare(queues: u32) -> Result<Prepared, Failure> {
 
 impl Setup {
     pub(crate) fn new(buffer_bytes: u64) -> Result<Self, Failure> {
+        Self::on(prepare(1)?, buffer_bytes)
+    }
+
+    /// Binds a new buffer to the queues of a NIC.
+    pub(crate) fn on(nic: Prepared, buffer_bytes: u64) -> Result<Self, Failure> {
         let buffer = provider()?.allocate(&Request::bytes(buffer_bytes))?;
-        let nic = prepare(1)?;
-        let pin = Pin::new(&mut DevmemTcp::on(&nic), &*buffer, Require::Anywhere)?;
+        let pin = nic.pin(&*buffer, Require::Anywhere)?;
         let mapping = pin.dma_buf().map(Access::Read)?;
         Ok(Self { mapping, pin, nic, buffer })
     }
@@ -46,7 +50,7 @@ impl Setup {
     pub(crate) fn connect(&self, bytes: u64, options: StreamOptions) -> Result<Incoming, Failure> {
         let listener = TcpListener::bind(ADDRESS)?;
         let sender = sender::start(ADDRESS, bytes)?;
-        let stream = self.pin.attachment().receive(listener.accept()?.0, options)?;
+        let stream = self.pin.receive(listener.accept()?.0, options)?;
         Ok(Incoming { stream, position: 0, sender })
     }
 }

@@ -183,6 +183,17 @@ pub(crate) fn a_closed_connection_gives_its_fragments_back() -> Outcome {
     Ok(())
 }
 
+pub(crate) fn a_small_buffer_feeds_every_queue() -> Outcome {
+    let plan = Plan::new(Queues::count(3), Flow::tcp_port(PORT)).buffer_bytes(2 * MEBIBYTE);
+    let setup = Setup::on(Nic::open(NIC)?.prepare(&plan)?, 2 * MEBIBYTE)?;
+    // Connections are spread over the queues by the sender's port, of which each has another.
+    for _ in 0..12 {
+        let mut incoming = setup.connect(256 << 10, StreamOptions::default())?;
+        incoming.drain(&setup.mapping, 256 << 10)?;
+    }
+    Ok(())
+}
+
 pub(crate) fn a_fragment_of_another_binding_is_refused() -> Outcome {
     let nic = Nic::open(NIC)?.prepare(&Plan::new(Queues::count(2), Flow::tcp_port(PORT)))?;
     let provider = provider()?;
@@ -197,7 +208,7 @@ pub(crate) fn a_fragment_of_another_binding_is_refused() -> Outcome {
     for pin in [first, first, second, second] {
         let listener = std::net::TcpListener::bind(ADDRESS)?;
         let sender = sender::start(ADDRESS, 256 << 10)?;
-        let stream = pin.attachment().receive(listener.accept()?.0, StreamOptions::default())?;
+        let stream = pin.receive(listener.accept()?.0, StreamOptions::default())?;
         let mut incoming = Incoming { stream, position: 0, sender };
         match incoming.stream.next() {
             Ok(_) => {}

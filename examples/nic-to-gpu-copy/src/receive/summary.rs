@@ -132,6 +132,34 @@ impl Totals {
     }
 }
 
+/// More stripes than these are not listed for people; `--json` lists all.
+const LISTED_STRIPES: usize = 4;
+
+impl Summary {
+    fn write_digests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stripes.len() > LISTED_STRIPES {
+            let differing = self.stripes.iter().filter(|stripe| stripe.sha256_match == Some(false)).count();
+            let verdict = match (self.sha256_match, differing) {
+                (None, _) => "not compared".to_owned(),
+                (Some(_), 0) => "equal to the sender's".to_owned(),
+                (Some(_), differing) => format!("{differing} DIFFERENT from the sender's"),
+            };
+            return writeln!(f, "sha256     of {} stripes: {verdict}", self.stripes.len());
+        }
+        for stripe in &self.stripes {
+            let Some(digest) = &stripe.sha256 else { continue };
+            let verdict = match stripe.sha256_match {
+                Some(true) => "equals the sender's",
+                Some(false) => "DIFFERS from the sender's",
+                None => "the sender sent none",
+            };
+            let range = format!("bytes {}..{}", stripe.offset, stripe.offset + stripe.length);
+            writeln!(f, "sha256     {digest}  {range}, {verdict}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = |part: u64| 100.0 * part as f64 / self.bytes.max(1) as f64;
@@ -148,17 +176,7 @@ impl fmt::Display for Summary {
             share(self.fragment_bytes)
         )?;
         writeln!(f, "in host    {} bytes ({:.1} %)", self.linear_bytes, share(self.linear_bytes))?;
-        for stripe in &self.stripes {
-            if let Some(digest) = &stripe.sha256 {
-                let verdict = match stripe.sha256_match {
-                    Some(true) => "equals the sender's",
-                    Some(false) => "DIFFERS from the sender's",
-                    None => "the sender sent none",
-                };
-                let range = format!("bytes {}..{}", stripe.offset, stripe.offset + stripe.length);
-                writeln!(f, "sha256     {digest}  {range}, {verdict}")?;
-            }
-        }
+        self.write_digests(f)?;
         write!(f, "path       {}", self.path)?;
         if let (Some(nic), false) = (&self.nic, self.queues.is_empty()) {
             write!(f, " on {nic} queues {:?}", self.queues)?;

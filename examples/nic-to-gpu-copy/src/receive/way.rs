@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use devmem_provider::dma_buf::Mapping;
 use devmem_provider::{Buffer, DmaBuf, Error, ErrorKind, Pin, Require, ResidencyEvidence};
-use devmem_receive::devmem::{Binding, DevmemTcp};
+use devmem_receive::devmem::Binding;
 use devmem_receive::nic::{self, Flow, Nic, Plan, Queues};
 
 use super::connection::Way;
@@ -64,7 +64,7 @@ impl Prepared {
             Demand::Anywhere => Require::Anywhere,
             Demand::DeviceLocal => Require::DeviceLocal,
         };
-        let pin = Pin::new(&mut DevmemTcp::on(&nic), buffer, require)?;
+        let pin = nic.pin(buffer, require)?;
         Ok(Self {
             dma_buf: pin.dma_buf().try_clone()?,
             before: pin.residency_before().clone(),
@@ -104,7 +104,7 @@ impl Prepared {
     /// The way, for the connections.
     pub(crate) fn way<'session>(&'session self, mapping: &'session Mapping) -> Way<'session> {
         match &self.pin {
-            Some(pin) => Way::Device { binding: pin.attachment(), mapping },
+            Some(pin) => Way::Device { binding: pin, mapping },
             None if self.host_only => Way::Host,
             None => Way::Copy { mapping },
         }
