@@ -41,3 +41,19 @@ pub(super) fn allocate(heap: BorrowedFd<'_>, length: u64) -> nix::Result<OwnedFd
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devmem_uapi_check::{Header, layouts};
+
+    #[test]
+    fn the_kernel_headers_agree() {
+        Header::new("linux/dma-heap.h")
+            .value("DMA_HEAP_IOCTL_ALLOC", request_code_readwrite!(IOCTL_BASE, 0, size_of::<Allocation>()))
+            .values(layouts! {
+                Allocation as "dma_heap_allocation_data" { length = "len", fd, fd_flags, heap_flags }
+            })
+            .assert();
+    }
+}

@@ -104,3 +104,27 @@ fn repeat(mut call: impl FnMut() -> nix::Result<i32>) -> nix::Result<i32> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devmem_uapi_check::{Header, layouts};
+
+    #[test]
+    fn the_kernel_headers_agree() {
+        Header::new("linux/udmabuf.h")
+            .value("UDMABUF_FLAGS_CLOEXEC", FLAGS_CLOEXEC)
+            .value("UDMABUF_CREATE", request_code_write!(IOCTL_BASE, 0x42, size_of::<Create>()))
+            .value("UDMABUF_CREATE_LIST", request_code_write!(IOCTL_BASE, 0x43, size_of::<CreateListHead>()))
+            .values(layouts! {
+                Create as "udmabuf_create" { memfd, flags, offset, size }
+                CreateItem as "udmabuf_create_item" { memfd, offset, size }
+                CreateListHead as "udmabuf_create_list" { flags, count }
+            })
+            .value(
+                "offsetof(struct udmabuf_create_list, list)",
+                std::mem::offset_of!(CreateList, items) as u64,
+            )
+            .assert();
+    }
+}

@@ -92,3 +92,36 @@ pub(crate) fn import_sync_file(fd: BorrowedFd<'_>, flags: u64, sync_file: RawFd)
     // SAFETY: the kernel only reads `argument`, which has the layout asserted above.
     repeat(|| unsafe { ioctl_import_sync_file(fd.as_raw_fd(), &raw const argument) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devmem_uapi_check::{Header, layouts};
+
+    #[test]
+    fn the_kernel_headers_agree() {
+        let sync_file = layouts! {
+            SyncFileRequest as "dma_buf_export_sync_file" { flags, fd }
+            SyncFileRequest as "dma_buf_import_sync_file" { flags, fd }
+        };
+        Header::new("linux/dma-buf.h")
+            .value("DMA_BUF_NAME_LEN", NAME_CAPACITY as u64)
+            .value("DMA_BUF_SYNC_READ", SYNC_READ)
+            .value("DMA_BUF_SYNC_WRITE", SYNC_WRITE)
+            .value("DMA_BUF_SYNC_END", SYNC_END)
+            .value("DMA_BUF_IOCTL_SYNC", request_code_write!(IOCTL_BASE, 0, size_of::<Sync>()))
+            .value("DMA_BUF_SET_NAME_B", request_code_write!(IOCTL_BASE, 1, size_of::<u64>()))
+            .value(
+                "DMA_BUF_IOCTL_EXPORT_SYNC_FILE",
+                request_code_readwrite!(IOCTL_BASE, 2, size_of::<SyncFileRequest>()),
+            )
+            .value(
+                "DMA_BUF_IOCTL_IMPORT_SYNC_FILE",
+                request_code_write!(IOCTL_BASE, 3, size_of::<SyncFileRequest>()),
+            )
+            .values(layouts! { Sync as "dma_buf_sync" { flags } })
+            .values(sync_file)
+            .assert();
+        Header::new("linux/magic.h").value("DMA_BUF_MAGIC", DMA_BUF_MAGIC).assert();
+    }
+}

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use super::change::{Change, is_refusal};
 use super::device::Nic;
 use super::plan::Plan;
+use super::receive_rings::Buffer;
 use super::snapshot::optional;
 use super::steering::{self, Chosen};
 use super::transaction::Transaction;
@@ -17,13 +18,17 @@ const FLOW_RULES: &str = "rx-ntuple-filter";
 /// The feature that mlx5 needs for header split.
 const HARDWARE_GRO: &str = "rx-gro-hw";
 
-/// Makes the changes in the order that the kernel wants: features, channels, header split, RSS, flow rules.
+/// Makes the changes in the order that the kernel wants: features, channels, receive rings, header split,
+/// RSS, flow rules.
 pub(super) fn apply(nic: &Nic, transaction: &mut Transaction, plan: &Plan, chosen: Chosen) -> Result<()> {
     if !plan.flows.is_empty() {
         turn_on(nic, transaction, FLOW_RULES)?;
     }
     if let Some(counts) = chosen.channels {
         transaction.must_make(Change::Channels { counts })?;
+    }
+    if let Some(bytes) = plan.buffer_bytes {
+        fit_receive_rings(nic, transaction, bytes, &chosen.queues)?;
     }
     if plan.header_split {
         split_headers(nic, transaction)?;
@@ -48,6 +53,21 @@ fn turn_on(nic: &Nic, transaction: &mut Transaction, name: &str) -> Result<()> {
         .on(nic)
         .because("the driver keeps it off")
         .remedy("look for its reason in the kernel log"))
+}
+
+/// Makes the receive rings so small that those of the bound queues leave some of the buffer.
+fn fit_receive_rings(nic: &Nic, transaction: &mut Transaction, bytes: u64, bound: &[u32]) -> Result<()> {
+    let buffer = Buffer::new(bytes, bound.len());
+    buffer.check().map_err(|error| error.on(nic))?;
+    // A driver that does not tell its rings cannot be told either; whether they fit is anyone's guess.
+    let rings = transaction.before().rings.as_ref();
+    let Some(mut entries) = rings.and_then(|rings| rings.rx) else { return Ok(()) };
+    let wanted = buffer.wanted_entries();
+    if entries > wanted {
+        transaction.must_make(Change::ReceiveRings { wanted, entries: None })?;
+        entries = transaction.receive_ring_entries().unwrap_or(entries);
+    }
+    buffer.check_rings(entries).map_err(|error| error.on(nic))
 }
 
 fn split_headers(nic: &Nic, transaction: &mut Transaction) -> Result<()> {

@@ -30,6 +30,13 @@ pub(super) enum Change {
     Channels {
         counts: ChannelCounts,
     },
+    ReceiveRings {
+        /// The entries of each ring that are tried first; what the driver refuses is doubled, as long as that
+        /// is fewer than there are.
+        wanted: u32,
+        /// The entries that the driver made of it.
+        entries: Option<u32>,
+    },
     HeaderSplit {
         /// Also set the threshold to 0.
         threshold: bool,
@@ -55,6 +62,10 @@ impl fmt::Display for Change {
             Self::Channels { counts } => {
                 write!(f, "set {} receive queues", counts.rx.saturating_add(counts.combined))
             }
+            Self::ReceiveRings { entries: None, .. } => write!(f, "make the receive rings smaller"),
+            Self::ReceiveRings { entries: Some(entries), .. } => {
+                write!(f, "make receive rings of {entries} entries")
+            }
             Self::HeaderSplit { threshold: false, .. } => write!(f, "turn header split on"),
             Self::HeaderSplit { threshold: true, .. } => write!(f, "turn header split on for every packet"),
             Self::RssTable { .. } => write!(f, "keep other packets off the bound queues"),
@@ -71,6 +82,7 @@ impl Change {
         match self {
             Self::Feature { name, on } => ethtool.set_feature(ifindex, name, *on)?,
             Self::Channels { counts } => ethtool.set_channels(ifindex, counts)?,
+            Self::ReceiveRings { wanted, entries } => *entries = shrink_receive_rings(nic, *wanted)?,
             Self::HeaderSplit { threshold, setting_was_other } => {
                 let update = RingsUpdate {
                     data_split: Some(DataSplit::Enabled),
@@ -94,6 +106,10 @@ impl Change {
         match self {
             Self::Feature { name, .. } => undo_feature(nic, before, name),
             Self::Channels { .. } => undo_channels(nic, before),
+            Self::ReceiveRings { .. } => {
+                wait_until_unbound(nic, &journal.queues);
+                undo_receive_rings(nic, before)
+            }
             Self::HeaderSplit { threshold, setting_was_other } => {
                 wait_until_unbound(nic, &journal.queues);
                 undo_header_split(nic, before, *threshold, *setting_was_other)
@@ -103,6 +119,34 @@ impl Change {
             Self::FlowRule { rule } => undo_flow_rule(nic, before, rule),
         }
     }
+}
+
+/// Returns the entries that the rings have now: a driver may round. Drivers tell no smallest size, so it is
+/// found by trying.
+fn shrink_receive_rings(nic: &Nic, wanted: u32) -> Result<Option<u32>> {
+    let (ethtool, ifindex) = (nic.ethtool(), nic.ifindex());
+    let present = ethtool.rings(ifindex)?.rx.unwrap_or_default();
+    let sizes = std::iter::successors(Some(wanted.max(1)), |entries| entries.checked_mul(2));
+    for entries in sizes.take_while(|&entries| entries < present) {
+        let update = RingsUpdate { rx: Some(entries), ..RingsUpdate::default() };
+        match ethtool.set_rings(ifindex, &update) {
+            Err(error) if is_refusal(&error) => {}
+            result => {
+                result?;
+                break;
+            }
+        }
+    }
+    Ok(ethtool.rings(ifindex)?.rx)
+}
+
+fn undo_receive_rings(nic: &Nic, before: &Snapshot) -> Result<()> {
+    let Some(rx) = before.rings.as_ref().and_then(|rings| rings.rx) else { return Ok(()) };
+    let (ethtool, ifindex) = (nic.ethtool(), nic.ifindex());
+    if ethtool.rings(ifindex)?.rx != Some(rx) {
+        ethtool.set_rings(ifindex, &RingsUpdate { rx: Some(rx), ..RingsUpdate::default() })?;
+    }
+    Ok(())
 }
 
 fn undo_feature(nic: &Nic, before: &Snapshot, name: &str) -> Result<()> {

@@ -136,7 +136,8 @@ impl Nic {
     /// - [`WrongState`](ErrorKind::WrongState): the interface is down, or an XDP program is attached;
     /// - [`PermissionDenied`](ErrorKind::PermissionDenied): `CAP_NET_ADMIN` is missing;
     /// - [`Unsupported`](ErrorKind::Unsupported): the driver cannot do it;
-    /// - [`InvalidInput`](ErrorKind::InvalidInput): queues that it does not have.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): queues that it does not have, or a buffer too small for the
+    ///   receive rings of that many queues.
     pub fn prepare(&self, plan: &Plan) -> Result<Prepared> {
         prepared::prepare(self, plan)
     }

@@ -1,8 +1,9 @@
 //! A NIC made ready to receive into device memory, and put back exactly as it was.
 //!
 //! [`Nic::prepare`] is a transaction. It takes the NIC for itself, takes a [`Snapshot`] of every setting that
-//! it may touch, and then changes features, channels, header split, RSS and flow rules in the order that the
-//! kernel wants. [`Prepared::restore`], dropping it, or an error midway undo the changes in reverse.
+//! it may touch, and then changes features, channels, receive rings, header split, RSS and flow rules in the
+//! order that the kernel wants. [`Prepared::restore`], dropping it, or an error midway undo the changes in
+//! reverse.
 //! Each change is written to a journal file before it is made, so that after a kill [`restore`], or the next
 //! `prepare`, undoes what was left behind. [`restore_on_signals`] undoes on SIGINT, SIGTERM and SIGHUP.
 //!
@@ -18,6 +19,7 @@ mod journal;
 mod lock;
 mod plan;
 mod prepared;
+mod receive_rings;
 mod report;
 mod restore;
 mod signals;

@@ -57,25 +57,30 @@ impl Flow {
 }
 
 /// What [`Nic::prepare`](super::Nic::prepare) shall do.
+///
+/// Say with [`buffer_bytes`](Self::buffer_bytes) how large the buffer is that will be bound: as soon as a queue
+/// is bound, its receive ring takes a page for each of its entries, so that the rings of a few queues can take
+/// the whole of a small buffer and leave other queues without a page for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub(super) queues: Queues,
     pub(super) flows: Vec<Flow>,
     pub(super) header_split: bool,
+    pub(super) buffer_bytes: Option<u64>,
 }
 
 impl Plan {
     /// Sends the packets of a flow to the queues, with header split on.
     #[must_use]
     pub fn new(queues: Queues, flow: Flow) -> Self {
-        Self { queues, flows: vec![flow], header_split: true }
+        Self { queues, flows: vec![flow], header_split: true, buffer_bytes: None }
     }
 
     /// Keeps other packets off the queues, with header split on, and leaves it to the caller to bring
     /// packets there.
     #[must_use]
     pub fn without_flow(queues: Queues) -> Self {
-        Self { queues, flows: Vec::new(), header_split: true }
+        Self { queues, flows: Vec::new(), header_split: true, buffer_bytes: None }
     }
 
     /// Adds another flow.
@@ -89,6 +94,20 @@ impl Plan {
     #[must_use]
     pub fn header_split(mut self, on: bool) -> Self {
         self.header_split = on;
+        self
+    }
+
+    /// The size of the buffer that will be bound to the queues, in bytes.
+    ///
+    /// The receive rings, which are of one size for every queue of a NIC, are then made so small that those of
+    /// the bound queues take at most half of the buffer's pages, or as small as the driver allows. If they do
+    /// not even fit into the whole buffer, several queues are refused. One queue works all the same: its ring
+    /// is never full, and the NIC has a page only when one is given back.
+    ///
+    /// Without it the rings stay as they are.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: u64) -> Self {
+        self.buffer_bytes = Some(bytes);
         self
     }
 }

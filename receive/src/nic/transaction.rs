@@ -55,6 +55,14 @@ impl Transaction {
         })
     }
 
+    /// The entries of each receive ring, if they were changed.
+    pub(super) fn receive_ring_entries(&self) -> Option<u32> {
+        self.journal.changes.iter().rev().find_map(|change| match change {
+            Change::ReceiveRings { entries, .. } => *entries,
+            _ => None,
+        })
+    }
+
     /// Makes a change, with the journal written before.
     ///
     /// # Errors

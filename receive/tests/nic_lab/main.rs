@@ -4,6 +4,7 @@
 
 mod prepare;
 mod processes;
+mod receive_rings;
 mod roles;
 
 use std::process::ExitCode;
@@ -49,6 +50,13 @@ const TESTS: &[Test] = tests![
         restoring_releases_what_is_still_bound,
         restoring_works_while_the_interface_is_down,
     },
+    receive_rings::{
+        they_leave_half_of_the_buffer_and_are_put_back,
+        they_stay_where_the_buffer_is_large,
+        they_are_put_back_after_a_kill,
+        a_buffer_that_starves_queues_is_refused,
+        one_queue_takes_any_buffer,
+    },
     processes::{
         killed_at_any_moment,
         killed_while_queues_are_bound,
@@ -63,8 +71,8 @@ fn main() -> ExitCode {
     {
         return roles::run(role);
     }
-    devmem_lab::test_program().nic("gve:queues=4").nic("gve:queues=4").main(|| {
-        // All tests share one NIC.
+    devmem_lab::test_program().nic("gve:queues=4").nic("gve:queues=5").main(|| {
+        // The tests share the NICs.
         let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
         let trials = TESTS.iter().map(|&(name, test)| {
             Trial::test(name, move || test().map_err(|failure| Failed::from(failure.to_string())))

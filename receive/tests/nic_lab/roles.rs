@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use devmem_receive::nic::{Nic, restore_on_signals};
 
 use crate::prepare::{NIC, bind, plan};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, receive_rings};
 
 /// Prepares the NIC, binds, unbinds and restores, again and again.
 pub(crate) const REPEAT: &str = "role-repeat";
@@ -16,9 +16,11 @@ pub(crate) const HOLD: &str = "role-hold";
 pub(crate) const SIGNAL: &str = "role-signal";
 /// Binds a queue of a NIC that it did not prepare, and waits.
 pub(crate) const BIND: &str = "role-bind";
+/// Prepares the peer's NIC for a small buffer, binds it, and waits.
+pub(crate) const SMALL_BUFFER: &str = "role-small-buffer";
 
 pub(crate) fn is_role(argument: &str) -> bool {
-    [REPEAT, HOLD, SIGNAL, BIND].contains(&argument)
+    [REPEAT, HOLD, SIGNAL, BIND, SMALL_BUFFER].contains(&argument)
 }
 
 pub(crate) fn run(role: &str) -> ExitCode {
@@ -32,6 +34,10 @@ pub(crate) fn run(role: &str) -> ExitCode {
 }
 
 fn play(role: &str) -> Outcome {
+    if role == SMALL_BUFFER {
+        let _prepared = receive_rings::prepare_and_bind(&Nic::open(receive_rings::NIC)?)?;
+        return wait();
+    }
     let nic = Nic::open(NIC)?;
     match role {
         BIND => {

@@ -1,47 +1,19 @@
 //! What the headers should say.
 
-use std::mem::offset_of;
-
 use devmem_receive::ethtool::ioctl_uapi::{self, DrvInfo, RxFh, RxFlowSpec, RxNfc};
 use devmem_receive::ethtool::uapi as ethtool;
 use devmem_receive::netdev::uapi as netdev;
+use devmem_uapi_check::{Header, constants, layouts};
 
-/// Expressions in C and their values, by the header that defines them.
-pub(crate) struct Group {
-    pub(crate) header: &'static str,
-    pub(crate) expected: Vec<(String, u64)>,
-}
-
-/// Names constants by the prefix that their header gives them.
-macro_rules! constants {
-    ($prefix:literal, $module:path: $($name:ident),+ $(,)?) => {{
-        use $module as module;
-        vec![$((concat!($prefix, stringify!($name)).to_owned(), u64::from(module::$name))),+]
-    }};
-}
-
-/// The sizes of structures and the places of their members. Reserved members are left out: headers differ.
-macro_rules! layouts {
-    ($($structure:ty as $name:literal { $($member:ident),* $(,)? })+) => {
-        vec![$(
-            (concat!("sizeof(struct ", $name, ")").to_owned(), size_of::<$structure>() as u64),
-            $((
-                concat!("offsetof(struct ", $name, ", ", stringify!($member), ")").to_owned(),
-                offset_of!($structure, $member) as u64,
-            ),)*
-        )+]
-    };
-}
-
-pub(crate) fn all() -> Vec<Group> {
+pub(crate) fn all() -> Vec<Header> {
     vec![
-        Group { header: "netdev.h", expected: netdev_family() },
-        Group { header: "ethtool_netlink.h", expected: ethtool_family() },
-        Group { header: "ethtool.h", expected: ethtool_ioctl() },
+        Header::new("linux/netdev.h").values(netdev_family()),
+        Header::new("linux/ethtool_netlink.h").values(ethtool_family()),
+        Header::new("linux/ethtool.h").values(ethtool_ioctl()),
     ]
 }
 
-fn netdev_family() -> Vec<(String, u64)> {
+fn netdev_family() -> Vec<(String, i128)> {
     [
         constants!("NETDEV_CMD_", netdev: DEV_GET, PAGE_POOL_GET, PAGE_POOL_STATS_GET, QUEUE_GET, NAPI_GET,
             QSTATS_GET, BIND_RX, BIND_TX),
@@ -62,7 +34,7 @@ fn netdev_family() -> Vec<(String, u64)> {
     .concat()
 }
 
-fn ethtool_family() -> Vec<(String, u64)> {
+fn ethtool_family() -> Vec<(String, i128)> {
     [
         constants!("ETHTOOL_MSG_", ethtool::request: FEATURES_GET, FEATURES_SET, RINGS_GET, RINGS_SET, CHANNELS_GET,
             CHANNELS_SET, RSS_GET, RSS_SET, RSS_CREATE_ACT, RSS_DELETE_ACT),
@@ -84,7 +56,7 @@ fn ethtool_family() -> Vec<(String, u64)> {
     .concat()
 }
 
-fn ethtool_ioctl() -> Vec<(String, u64)> {
+fn ethtool_ioctl() -> Vec<(String, i128)> {
     [
         constants!("ETHTOOL_", ioctl_uapi: GDRVINFO, GRXCLSRLCNT, GRXCLSRULE, GRXCLSRLALL, SRXCLSRLDEL, SRXCLSRLINS,
             SRSSH),
@@ -92,7 +64,7 @@ fn ethtool_ioctl() -> Vec<(String, u64)> {
         vec![
             ("RX_CLS_LOC_SPECIAL".to_owned(), ioctl_uapi::LOCATION_SPECIAL.into()),
             ("RX_CLS_LOC_ANY".to_owned(), ioctl_uapi::LOCATION_ANY.into()),
-            ("RX_CLS_FLOW_DISC".to_owned(), ioctl_uapi::DISCARD),
+            ("RX_CLS_FLOW_DISC".to_owned(), ioctl_uapi::DISCARD.into()),
             ("ETH_RXFH_CONTEXT_ALLOC".to_owned(), ioctl_uapi::RSS_CONTEXT_NEW.into()),
             ("RXH_XFRM_NO_CHANGE".to_owned(), ioctl_uapi::RSS_TRANSFORMATION_UNCHANGED.into()),
         ],
