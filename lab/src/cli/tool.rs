@@ -1,5 +1,6 @@
 //! Building the copy tool and running both of its sides in a guest.
 
+use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,7 +57,10 @@ fn build() -> Result<PathBuf> {
         bail!("cannot find {}; start this as `cargo lab` in the repository, which builds it", tool.display());
     };
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", PACKAGE]).current_dir(workspace);
+    command.args(["build", "--package", PACKAGE]).current_dir(workspace);
+    if !stderr().is_terminal() {
+        command.arg("--quiet");
+    }
     if own.parent().and_then(Path::file_name).is_some_and(|profile| profile == "release") {
         command.arg("--release");
     }

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::fstatfs;
 
@@ -138,11 +139,12 @@ impl DmaBuf {
     ///
     /// # Errors
     ///
-    /// What the kernel returns; a kernel older than 6.0 has no such ioctl.
+    /// [`ErrorKind::Unsupported`] if the kernel is older than 6.0 or was built without `CONFIG_SYNC_FILE`,
+    /// which is so where it has no GPU driver.
     pub fn export_sync_file(&self, fences: FenceUse) -> Result<SyncFile> {
-        uapi::export_sync_file(self.as_fd(), fences.flags()).map(SyncFile::from_fd).map_err(|errno| {
-            Error::from_errno(errno, "export the fences of a DMA-buf as a sync_file").on(self)
-        })
+        uapi::export_sync_file(self.as_fd(), fences.flags())
+            .map(SyncFile::from_fd)
+            .map_err(|errno| fence_error(errno, "export the fences of a DMA-buf as a sync_file").on(self))
     }
 
     /// Adds a fence that the buffer's other users must wait for.
@@ -152,7 +154,7 @@ impl DmaBuf {
     /// [`ErrorKind::InvalidInput`] if the descriptor is no sync_file.
     pub fn import_sync_file(&self, sync_file: &SyncFile, fences: FenceUse) -> Result<()> {
         uapi::import_sync_file(self.as_fd(), fences.flags(), sync_file.as_fd().as_raw_fd())
-            .map_err(|errno| Error::from_errno(errno, "import a sync_file into a DMA-buf").on(self))
+            .map_err(|errno| fence_error(errno, "import a sync_file into a DMA-buf").on(self))
     }
 }
 
@@ -180,6 +182,16 @@ impl From<DmaBuf> for OwnedFd {
 impl fmt::Display for DmaBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DMA-buf {} of {} bytes", self.inode, self.size)
+    }
+}
+
+fn fence_error(errno: Errno, operation: &'static str) -> Error {
+    let error = Error::from_errno(errno, operation);
+    match errno {
+        Errno::ENOTTY => error
+            .because("this kernel has no sync_files")
+            .remedy("use a kernel of version 6.0 or newer, built with CONFIG_SYNC_FILE"),
+        _ => error,
     }
 }
 

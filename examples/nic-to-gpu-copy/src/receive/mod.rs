@@ -57,6 +57,15 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     if summary.sha256_match == Some(false) {
         bail!("what arrived is not what was sent: a SHA-256 differs");
     }
+    if let Some(truth) = &summary.ground_truth
+        && truth["dmabuf_bytes"] != summary.fragment_bytes
+    {
+        bail!(
+            "the lab saw {} bytes go to the buffer, not {}: the kernel's account is wrong",
+            truth["dmabuf_bytes"],
+            summary.fragment_bytes
+        );
+    }
     if summary.nic_restored == Some(false) {
         bail!("not all settings of the NIC could be put back; try `nic-to-gpu-copy restore`");
     }

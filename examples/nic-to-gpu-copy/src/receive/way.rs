@@ -56,7 +56,8 @@ impl Prepared {
         if !options.listen.ip().is_unspecified() {
             flow = flow.to(options.listen.ip());
         }
-        let nic = Nic::open(&selector)?.prepare(&Plan::new(Queues::count(options.queues), flow))?;
+        let plan = Plan::new(Queues::count(options.queues), flow).buffer_bytes(buffer.size());
+        let nic = Nic::open(&selector)?.prepare(&plan)?;
         if let Some(recovered) = nic.recovered() {
             eprintln!("nic-to-gpu-copy: {recovered}");
         }
