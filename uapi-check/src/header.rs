@@ -26,12 +26,12 @@ pub struct Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = self.compared + self.missing.len();
-        write!(f, "{} of {all} are right", self.compared)?;
-        if self.missing.is_empty() {
-            return Ok(());
+        write!(f, "{} of {} compared and right", self.compared, self.compared + self.missing.len())?;
+        match (self.missing.len(), self.compared) {
+            (0, _) => Ok(()),
+            (_, 0) => write!(f, ": {}", self.reason),
+            (missing, _) => write!(f, "; {missing} {}: {}", self.reason, self.missing.join(", ")),
         }
-        write!(f, ", {} not compared ({}): {}", self.missing.len(), self.reason, self.missing.join(", "))
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
     fn what_cannot_be_compared_is_told() {
         let absent = Header::new("linux/no-such-header.h").value("A", 1).value("B", -1).compare().unwrap();
         assert_eq!((absent.compared, absent.missing.len()), (0, 2));
-        assert!(absent.to_string().starts_with("0 of 2 are right, 2 not compared ("), "{absent}");
+        assert!(absent.to_string().starts_with("0 of 2 compared and right: "), "{absent}");
         let partly =
             Header::new("limits.h").value("CHAR_BIT", 8).value("NO_SUCH_LIMIT", 1).compare().unwrap();
         assert!(partly.missing.contains(&"NO_SUCH_LIMIT".to_owned()), "{partly}");

@@ -1,6 +1,7 @@
 //! A NIC that is set up, a buffer that is bound, a connection that arrives there.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::process::Child;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use devmem_provider::{Buffer, Pin, Provider, Request, Require};
 use devmem_receive::devmem::{Binding, Parts, Stream, StreamOptions};
 use devmem_receive::nic::{Flow, Nic, Plan, Prepared, Queues};
 use devmem_receive::stream::{Fragment, Part};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::{Failure, Outcome, ensure, sender};
 
@@ -16,6 +18,9 @@ pub(crate) const NIC: &str = "eth0";
 pub(crate) const ADDRESS: &str = "10.77.0.1:5201";
 pub(crate) const PORT: u16 = 5201;
 pub(crate) const PAGE: u64 = 4096;
+
+/// Only a test that has failed waits that long.
+const ACCEPT_TIMEOUT_MS: u16 = 30_000;
 
 /// The receiving side. The order of the fields is the order of release.
 pub(crate) struct Setup {
@@ -49,10 +54,22 @@ impl Setup {
     /// A connection from the peer, which sends `bytes` bytes.
     pub(crate) fn connect(&self, bytes: u64, options: StreamOptions) -> Result<Incoming, Failure> {
         let listener = TcpListener::bind(ADDRESS)?;
-        let sender = sender::start(ADDRESS, bytes)?;
-        let stream = self.pin.receive(listener.accept()?.0, options)?;
+        let mut sender = sender::start(ADDRESS, bytes)?;
+        let accepted = accept(&listener);
+        if accepted.is_err() {
+            sender.kill()?;
+            sender.wait()?;
+        }
+        let stream = self.pin.receive(accepted?, options)?;
         Ok(Incoming { stream, position: 0, sender })
     }
+}
+
+/// Accepts a connection. A queue without pages would keep the test waiting for ever.
+fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
+    let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    ensure!(poll(&mut ready, ACCEPT_TIMEOUT_MS)? == 1, "nobody connected");
+    Ok(listener.accept()?.0)
 }
 
 /// A connection, and how far it was read.
