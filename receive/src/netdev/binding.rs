@@ -3,8 +3,10 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use nix::errno::Errno;
+
 use super::uapi;
-use crate::netlink::{AttributeIter, Generic, Malformed, Result};
+use crate::netlink::{AttributeIter, Error, Generic, Malformed, Result};
 
 /// Receive queues of a NIC bound to a DMA-buf: payload that arrives on them goes into that memory.
 ///
@@ -31,7 +33,14 @@ struct Socket {
 
 /// Every binding of this process, so that they can be released before the NIC's settings are restored while
 /// their owners still stand on the stacks of other threads.
-static LIVE: Mutex<Vec<Weak<Socket>>> = Mutex::new(Vec::new());
+static LIVE: Mutex<Live> = Mutex::new(Live { sockets: Vec::new(), closed: false });
+
+#[derive(Debug)]
+struct Live {
+    sockets: Vec<Weak<Socket>>,
+    /// No binding is made any more.
+    closed: bool,
+}
 
 impl Binding {
     /// Binds receive queues to a DMA-buf (`bind-rx`), all or none.
@@ -46,7 +55,7 @@ impl Binding {
         let namespace = family.namespace_cookie();
         let socket = Arc::new(Socket { ifindex, namespace, family: Mutex::new(Some(family)) });
         let guard = lock(&socket.family);
-        register(&socket);
+        register(&socket)?;
         let request = uapi::bind_rx(ifindex, queues, descriptor);
         let family = guard.as_ref().ok_or(Malformed("a binding that was released before it was made"))?;
         let reply = family.request_one(uapi::BIND_RX, &request, &uapi::DMABUF_NAMES)?;
@@ -79,6 +88,7 @@ impl Drop for Binding {
         // Closing the socket is the only way to unbind.
         drop(lock(&self.socket.family).take());
         lock(&LIVE)
+            .sockets
             .retain(|socket| socket.strong_count() > 0 && !std::ptr::eq(socket.as_ptr(), &*self.socket));
     }
 }
@@ -88,15 +98,28 @@ impl Drop for Binding {
 /// `namespace` is the cookie of the interface's network namespace, as interface numbers are unique only
 /// within one. The [`Binding`] values stay valid but bind nothing any more. Returns how many were released.
 pub fn release_all_bindings(ifindex: u32, namespace: Option<u64>) -> usize {
-    let live: Vec<_> = lock(&LIVE).iter().filter_map(Weak::upgrade).collect();
+    let live: Vec<_> = lock(&LIVE).sockets.iter().filter_map(Weak::upgrade).collect();
     let same = |socket: &&Arc<Socket>| socket.ifindex == ifindex && socket.namespace == namespace;
     live.iter().filter(same).filter(|socket| lock(&socket.family).take().is_some()).count()
 }
 
-fn register(socket: &Arc<Socket>) {
+/// Lets this process bind no queue from now on: a signal is ending it, and what is bound after the others were
+/// released would keep the NIC's settings from being restored.
+pub(crate) fn refuse_bindings() {
+    lock(&LIVE).closed = true;
+}
+
+fn register(socket: &Arc<Socket>) -> Result<()> {
     let mut live = lock(&LIVE);
-    live.retain(|socket| socket.strong_count() > 0);
-    live.push(Arc::downgrade(socket));
+    if live.closed {
+        return Err(Error::System {
+            operation: "bind queues while a signal ends this process",
+            errno: Errno::ECANCELED,
+        });
+    }
+    live.sockets.retain(|socket| socket.strong_count() > 0);
+    live.sockets.push(Arc::downgrade(socket));
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,7 +140,6 @@ fn decode_id(reply: &[u8]) -> Result<u32, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::errno::Errno;
     use proptest::prelude::*;
     use std::os::fd::AsFd;
 

@@ -8,6 +8,7 @@ mod object;
 pub mod uapi;
 
 use crate::netlink::{Attributes, Error, Generic, Malformed, Result};
+pub(crate) use binding::refuse_bindings;
 pub use binding::{Binding, release_all_bindings};
 pub use object::{
     Device, Lease, Napi, PagePool, PagePoolStatistics, Queue, QueueKind, QueueStatistics, XdpFeatures,

@@ -15,7 +15,7 @@ use super::snapshot::Snapshot;
 use super::steering;
 use super::transaction::Transaction;
 use super::{restore, state_directory};
-use crate::netdev::QueueKind;
+use crate::netdev::{self, QueueKind};
 
 /// The changes to one NIC; `None` once they are undone.
 type Shared = Arc<Mutex<Option<Transaction>>>;
@@ -98,8 +98,10 @@ impl Drop for Prepared {
     }
 }
 
-/// Undoes the changes to every NIC that this process prepared, wherever the [`Prepared`] is.
+/// Undoes the changes to every NIC that this process prepared, wherever the [`Prepared`] is, and lets it
+/// prepare and bind no more.
 pub(super) fn restore_all_of_this_process() {
+    netdev::refuse_bindings();
     let transactions = {
         let mut live = lock(&LIVE);
         live.ending = true;

@@ -8,8 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::guest::{
-    ADDRESS, Failure, NIC, Outcome, Undo, receive, run, same_settings, settings, spawn, succeed, text, wait,
+    ADDRESS, Failure, NIC, Outcome, Undo, ask_lab, receive, run, same_settings, settings, spawn, succeed,
+    text, wait, wait_for_change,
 };
 use crate::{ensure, xdp};
 
@@ -169,7 +172,7 @@ fn shared_memory() -> Result<u64, Failure> {
 pub(crate) fn a_nic_in_use_names_its_user() -> Outcome {
     let before = settings(NIC)?;
     let first = spawn(&mut receive(&["--nic", NIC, "--listen", ADDRESS, "--size", "1M", "--timeout", "5"]))?;
-    std::thread::sleep(Duration::from_secs(2));
+    wait_for_change(NIC, &before)?;
     let output = run(&mut receive(&["--nic", NIC, "--listen", "10.77.0.1:5301", "--size", "1M"]))?;
     let said = text(&output);
     ensure!(output.status.code() == Some(1), "{said}");
@@ -181,6 +184,7 @@ pub(crate) fn a_nic_in_use_names_its_user() -> Outcome {
 pub(crate) fn a_peer_that_disconnects_midway() -> Outcome {
     let before = settings(NIC)?;
     let output = "/tmp/never";
+    ask_lab(&json!({ "op": "ground_truth_start" }))?;
     let receiving = spawn(&mut receive(&[
         "--nic",
         NIC,
@@ -197,7 +201,10 @@ pub(crate) fn a_peer_that_disconnects_midway() -> Outcome {
     let file = std::path::Path::new("/tmp/sparse");
     std::fs::File::create(file)?.set_len(4 << 30)?;
     let mut sender = spawn(&mut crate::guest::send(ADDRESS, file, &[]))?;
-    std::thread::sleep(Duration::from_millis(2500));
+    while ask_lab(&json!({ "op": "ground_truth" }))?["dmabuf_bytes"].as_u64() < Some(1 << 20) {
+        ensure!(sender.try_wait()?.is_none(), "the sender ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     sender.kill()?;
     wait(sender)?;
     let received = wait(receiving)?;

@@ -141,6 +141,16 @@ pub(crate) fn same_settings(nic: &str, before: &Snapshot) -> Outcome {
     Ok(())
 }
 
+/// Waits until a setting of a NIC differs from what it was: until a receiver has begun to prepare it.
+pub(crate) fn wait_for_change(nic: &str, before: &Snapshot) -> Result<Duration, Failure> {
+    let started = Instant::now();
+    while before.diff(&settings(nic)?).is_empty() {
+        ensure!(started.elapsed() < LIMIT, "no setting of {nic} ever changed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(started.elapsed())
+}
+
 /// Asks the lab.
 pub(crate) fn ask_lab(question: &Value) -> Result<Value, Failure> {
     let mut connection = UnixStream::connect("/run/devmem-lab.sock")?;

@@ -1,21 +1,24 @@
 //! The NIC's settings after a receiver that did not end by itself.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use devmem_receive::nic::Snapshot;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::ensure;
 use crate::guest::{
-    ADDRESS, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
+    ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
+    wait_for_change,
 };
 
 fn signal(child: &Child, signal: Signal) -> Outcome {
     Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
 }
 
-fn start() -> Result<Child, crate::guest::Failure> {
+fn start() -> Result<Child, Failure> {
     spawn(&mut receive(&["--nic", NIC, "--listen", ADDRESS, "--queues", "4", "--size", "4M"]))
 }
 
@@ -30,13 +33,25 @@ fn pseudo_random(state: &mut u64, limit: u64) -> u64 {
     (*state >> 33) % limit
 }
 
+/// Until when after its start a receiver changes settings, in milliseconds, on this machine: twice the time to
+/// the first change, and more.
+fn moments(before: &Snapshot) -> Result<u64, Failure> {
+    let child = start()?;
+    let first_change = wait_for_change(NIC, before)?;
+    signal(&child, Signal::SIGKILL)?;
+    wait(child)?;
+    restore()?;
+    Ok(u64::try_from(2 * first_change.as_millis() + 200)?)
+}
+
 pub(crate) fn after_sigkill_at_twenty_moments() -> Outcome {
     let before = settings(NIC)?;
+    let moments = moments(&before)?;
     let mut changed = 0;
     let mut state = 20;
     for _ in 0..20 {
         let child = start()?;
-        std::thread::sleep(Duration::from_millis(pseudo_random(&mut state, 700)));
+        std::thread::sleep(Duration::from_millis(pseudo_random(&mut state, moments)));
         signal(&child, Signal::SIGKILL)?;
         wait(child)?;
         changed += usize::from(!before.diff(&settings(NIC)?).is_empty());
@@ -51,10 +66,10 @@ pub(crate) fn after_sigkill_at_twenty_moments() -> Outcome {
 pub(crate) fn the_next_receiver_restores_first() -> Outcome {
     let before = settings(NIC)?;
     let child = start()?;
-    std::thread::sleep(Duration::from_millis(1500));
+    wait_for_change(NIC, &before)?;
     signal(&child, Signal::SIGKILL)?;
     wait(child)?;
-    ensure!(!before.diff(&settings(NIC)?).is_empty(), "the killed receiver had changed nothing");
+    ensure!(!before.diff(&settings(NIC)?).is_empty(), "the kill restored the NIC");
     let output = run(&mut receive(&["--nic", NIC, "--listen", ADDRESS, "--size", "4M", "--timeout", "1"]))?;
     ensure!(text(&output).contains("nobody connected"), "{}", text(&output));
     same_settings(NIC, &before)
@@ -62,15 +77,23 @@ pub(crate) fn the_next_receiver_restores_first() -> Outcome {
 
 pub(crate) fn after_signals_that_can_be_caught() -> Outcome {
     let before = settings(NIC)?;
+    let moments = moments(&before)?;
+    let mut state = 7;
     for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let child = start()?;
-        std::thread::sleep(Duration::from_millis(1500));
-        ensure!(!before.diff(&settings(NIC)?).is_empty(), "nothing was changed before {number}");
-        signal(&child, number)?;
-        let output = wait(child)?;
-        use std::os::unix::process::ExitStatusExt;
-        ensure!(output.status.signal() == Some(number as i32), "{number}: {}", text(&output));
-        same_settings(NIC, &before)?;
+        // Once while the NIC is certainly changed, then at any moment: also in the midst of the changes and of
+        // the bind, which go on in another thread than that which undoes them.
+        for round in 0..5 {
+            let child = start()?;
+            if round == 0 {
+                wait_for_change(NIC, &before)?;
+            } else {
+                std::thread::sleep(Duration::from_millis(pseudo_random(&mut state, moments)));
+            }
+            signal(&child, number)?;
+            let output = wait(child)?;
+            ensure!(output.status.signal() == Some(number as i32), "{number}: {}", text(&output));
+            same_settings(NIC, &before)?;
+        }
     }
     Ok(())
 }
