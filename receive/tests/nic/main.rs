@@ -2,6 +2,8 @@
 //! so nothing of the machine is touched. It shows the transaction, the lock, the journal and the end by a
 //! signal; header split and flow rules, which veth lacks, are shown in the lab.
 
+#[path = "../harness/mod.rs"]
+mod harness;
 mod namespace;
 mod prepare;
 mod processes;
@@ -9,31 +11,9 @@ mod roles;
 
 use std::process::{Command, ExitCode};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
 
-/// What went wrong in a test.
-type Failure = Box<dyn std::error::Error>;
-type Outcome = Result<(), Failure>;
-
-/// Fails a test unless a condition holds.
-macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err(format!("{}: {}", stringify!($condition), format_args!($($message)+)).into());
-        }
-    };
-}
-pub(crate) use ensure;
-
-/// Names tests by their place.
-macro_rules! tests {
-    ($($module:ident :: { $($test:ident),+ $(,)? }),+ $(,)?) => {
-        &[$($((concat!(stringify!($module), "::", stringify!($test)), $module::$test as fn() -> Outcome)),+),+]
-    };
-}
-
-/// A test and its name.
-type Test = (&'static str, fn() -> Outcome);
+use harness::{Test, tests};
 
 const TESTS: &[Test] = tests![
     prepare::{
@@ -63,14 +43,10 @@ const TESTS: &[Test] = tests![
 const INSIDE: &str = "inside";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map(String::as_str) {
-        Some(INSIDE) => {
-            run(&Arguments::from_iter(arguments.into_iter().filter(|argument| argument != INSIDE)))
-        }
-        Some(role) if roles::is_role(role) => roles::run(role),
-        _ => start_inside(),
+    if std::env::args().nth(1).as_deref() == Some(INSIDE) {
+        return run(Arguments::from_iter(std::env::args().filter(|argument| argument != INSIDE)));
     }
+    harness::play(roles::ALL).unwrap_or_else(start_inside)
 }
 
 /// The folder is named by an environment variable, which a process gets when it is started.
@@ -92,19 +68,8 @@ fn start_inside() -> ExitCode {
     }
 }
 
-/// Runs the tests one after the other; where a namespace cannot be had, tells so for each.
-fn run(arguments: &Arguments) -> ExitCode {
+/// Runs the tests; where a namespace cannot be had, tells so for each.
+fn run(arguments: Arguments) -> ExitCode {
     let hindrance = if arguments.list { None } else { namespace::enter().err() };
-    let trials = TESTS.iter().map(|&(name, test)| {
-        let hindrance = hindrance.as_ref().map(ToString::to_string);
-        Trial::ignorable_test(name, move || match hindrance {
-            Some(reason) => Ok(Completion::ignored_with(reason)),
-            None => match test() {
-                Ok(()) => Ok(Completion::Completed),
-                Err(failure) => Err(Failed::from(failure.to_string())),
-            },
-        })
-    });
-    let arguments = Arguments { test_threads: Some(1), ..arguments.clone() };
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    harness::run(arguments, TESTS, hindrance.map(|failure| failure.to_string()).as_deref())
 }

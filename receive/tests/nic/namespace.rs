@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use nix::unistd::{Gid, Uid};
 
-use crate::Failure;
+use crate::harness::Failure;
 
 /// The NIC of the tests: 4 receive queues at most, 1 at first.
 pub(crate) const NIC: &str = "nic0";

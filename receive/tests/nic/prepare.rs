@@ -5,9 +5,10 @@ use devmem_receive::nic::{Flow, Nic, Plan, Queues, restore};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
+use crate::harness::nic::{restored, unchanged};
+use crate::harness::{Failure, Outcome, ensure};
 use crate::namespace::{NIC, QUEUES_MAX, Veth, set_up};
 use crate::roles::plan;
-use crate::{Failure, Outcome, ensure};
 
 /// How many receive queues the NIC has at this moment.
 fn queues() -> Result<u32, Failure> {
@@ -16,20 +17,18 @@ fn queues() -> Result<u32, Failure> {
 
 pub(crate) fn channels_are_raised_and_put_back() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    let prepared = nic.prepare(&plan())?;
-    ensure!(prepared.queues() == [1, 2], "{:?}", prepared.queues());
-    ensure!(prepared.recovered().is_none(), "{:?}", prepared.recovered());
-    ensure!(queues()? == 3, "{} queues", queues()?);
-    let fields: Vec<_> =
-        before.diff(&nic.snapshot()?).into_iter().map(|difference| difference.field).collect();
-    ensure!(fields == ["channels.current.rx"], "{fields:?}");
-    let report = prepared.restore()?;
-    ensure!(report.is_complete() && report.steps.len() == 1, "{report}");
-    ensure!(nic.snapshot()? == before, "{:?}", before.diff(&nic.snapshot()?));
-    ensure!(restore(NIC)?.is_none(), "a journal was left");
-    Ok(())
+    unchanged(NIC, |nic, before| {
+        let prepared = nic.prepare(&plan())?;
+        ensure!(prepared.queues() == [1, 2], "{:?}", prepared.queues());
+        ensure!(prepared.recovered().is_none(), "{:?}", prepared.recovered());
+        ensure!(queues()? == 3, "{} queues", queues()?);
+        let fields: Vec<_> =
+            before.diff(&nic.snapshot()?).into_iter().map(|difference| difference.field).collect();
+        ensure!(fields == ["channels.current.rx"], "{fields:?}");
+        let report = prepared.restore()?;
+        ensure!(report.is_complete() && report.steps.len() == 1, "{report}");
+        Ok(())
+    })
 }
 
 pub(crate) fn dropping_restores() -> Outcome {
@@ -45,15 +44,14 @@ pub(crate) fn dropping_restores() -> Outcome {
 
 pub(crate) fn an_error_midway_restores() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    // The channels are raised before header split is refused.
-    let error = nic.prepare(&Plan::without_flow(Queues::one())).err().ok_or("veth has no header split")?;
-    ensure!(error.kind() == ErrorKind::Unsupported, "{error}");
-    ensure!(error.to_string().contains("header split"), "{error}");
-    ensure!(nic.snapshot()? == before, "{:?}", before.diff(&nic.snapshot()?));
-    ensure!(restore(NIC)?.is_none(), "a journal was left");
-    Ok(())
+    unchanged(NIC, |nic, _| {
+        // The channels are raised before header split is refused.
+        let error =
+            nic.prepare(&Plan::without_flow(Queues::one())).err().ok_or("veth has no header split")?;
+        ensure!(error.kind() == ErrorKind::Unsupported, "{error}");
+        ensure!(error.to_string().contains("header split"), "{error}");
+        Ok(())
+    })
 }
 
 pub(crate) fn what_the_driver_cannot_do_is_told() -> Outcome {
@@ -97,17 +95,16 @@ pub(crate) fn a_removed_nic_is_told_as_gone() -> Outcome {
 
 pub(crate) fn features_are_changed_and_compared() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    let name = "rx-gro";
-    ensure!(before.features[name].changeable, "{:?}", before.features[name]);
-    let on = before.features[name].wanted;
-    nic.ethtool().set_feature(nic.ifindex(), name, !on)?;
-    let difference = before.diff(&nic.snapshot()?);
-    ensure!(difference.iter().any(|field| field.field == "features.rx-gro.wanted"), "{difference:?}");
-    nic.ethtool().set_feature(nic.ifindex(), name, on)?;
-    ensure!(nic.snapshot()? == before, "{:?}", before.diff(&nic.snapshot()?));
-    Ok(())
+    unchanged(NIC, |nic, before| {
+        let name = "rx-gro";
+        ensure!(before.features[name].changeable, "{:?}", before.features[name]);
+        let on = before.features[name].wanted;
+        nic.ethtool().set_feature(nic.ifindex(), name, !on)?;
+        let difference = before.diff(&nic.snapshot()?);
+        ensure!(difference.iter().any(|field| field.field == "features.rx-gro.wanted"), "{difference:?}");
+        nic.ethtool().set_feature(nic.ifindex(), name, on)?;
+        Ok(())
+    })
 }
 
 pub(crate) fn this_process_excludes_itself() -> Outcome {
@@ -118,8 +115,7 @@ pub(crate) fn this_process_excludes_itself() -> Outcome {
     let error = restore(NIC).err().ok_or("a NIC in use was restored")?;
     ensure!(error.kind() == ErrorKind::Busy, "{error}");
     ensure!(queues()? == 3, "{} queues", queues()?);
-    prepared.restore()?;
-    Ok(())
+    restored(prepared)
 }
 
 pub(crate) fn a_forked_child_restores_nothing() -> Outcome {
@@ -140,6 +136,5 @@ pub(crate) fn a_forked_child_restores_nothing() -> Outcome {
     ensure!(queues()? == 3, "{} queues", queues()?);
     let error = Nic::open(NIC)?.prepare(&plan()).err().ok_or("the lock was lost")?;
     ensure!(error.kind() == ErrorKind::Busy, "{error}");
-    ensure!(prepared.restore()?.is_complete(), "not restored");
-    Ok(())
+    restored(prepared)
 }

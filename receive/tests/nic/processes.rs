@@ -1,15 +1,15 @@
 //! Several processes, one NIC: exclusion, kills and signals.
 
-use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use devmem_provider::ErrorKind;
 use devmem_receive::nic::{Nic, restore, restore_all};
 use nix::sys::signal::{Signal, kill};
 
+use crate::harness::nic::{restored, restores_on_signals, survives_kills, unchanged};
+use crate::harness::{Actor, Outcome, ensure};
 use crate::namespace::{NIC, Veth};
-use crate::roles::{self, Actor, plan};
-use crate::{Outcome, ensure};
+use crate::roles::{self, plan};
 
 pub(crate) fn one_process_excludes_another() -> Outcome {
     let _veth = Veth::new()?;
@@ -20,35 +20,30 @@ pub(crate) fn one_process_excludes_another() -> Outcome {
         ensure!(error.to_string().contains(&format!("process {} (nic-", actor.pid())), "{error}");
     }
     actor.finish()?;
-    Nic::open(NIC)?.prepare(&plan())?.restore()?;
-    Ok(())
+    restored(Nic::open(NIC)?.prepare(&plan())?)
 }
 
 pub(crate) fn a_killed_process_leaves_a_journal() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    Actor::start(roles::HOLD)?.kill()?;
-    ensure!(nic.snapshot()? != before, "the kill restored it");
-    let report = restore(NIC)?.ok_or("no journal was left")?;
-    ensure!(report.is_complete() && report.steps.len() == 1, "{report}");
-    ensure!(nic.snapshot()? == before, "{:?}", before.diff(&nic.snapshot()?));
-    ensure!(restore(NIC)?.is_none(), "the journal is still there");
-    Ok(())
+    unchanged(NIC, |nic, before| {
+        Actor::start(roles::HOLD)?.kill()?;
+        ensure!(nic.snapshot()? != *before, "the kill restored it");
+        let report = restore(NIC)?.ok_or("no journal was left")?;
+        ensure!(report.is_complete() && report.steps.len() == 1, "{report}");
+        Ok(())
+    })
 }
 
 pub(crate) fn the_next_preparation_recovers() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    Actor::start(roles::HOLD)?.kill()?;
-    let prepared = nic.prepare(&plan())?;
-    let recovered = prepared.recovered().ok_or("nothing was recovered")?;
-    ensure!(recovered.is_complete(), "{recovered}");
-    ensure!(*prepared.before() == before, "{:?}", before.diff(prepared.before()));
-    prepared.restore()?;
-    ensure!(nic.snapshot()? == before, "{:?}", before.diff(&nic.snapshot()?));
-    Ok(())
+    unchanged(NIC, |nic, before| {
+        Actor::start(roles::HOLD)?.kill()?;
+        let prepared = nic.prepare(&plan())?;
+        let recovered = prepared.recovered().ok_or("nothing was recovered")?;
+        ensure!(recovered.is_complete(), "{recovered}");
+        ensure!(prepared.before() == before, "{:?}", before.diff(prepared.before()));
+        restored(prepared)
+    })
 }
 
 pub(crate) fn a_journal_of_a_removed_nic_is_cleared() -> Outcome {
@@ -63,48 +58,21 @@ pub(crate) fn a_journal_of_a_removed_nic_is_cleared() -> Outcome {
 
 pub(crate) fn killed_at_any_moment() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    let mut left = 0;
-    for round in 0..20u64 {
-        let mut actor = Actor::start(roles::REPEAT)?;
-        std::thread::sleep(Duration::from_micros(round * 7919 % 20_000));
-        actor.kill()?;
-        if let Some(report) = restore(NIC)? {
-            ensure!(report.is_complete(), "round {round}: {report}");
-            left += 1;
-        }
-        ensure!(nic.snapshot()? == before, "round {round}: {:?}", before.diff(&nic.snapshot()?));
-    }
-    println!("    {left} of 20 kills left a journal");
-    Ok(())
+    survives_kills(NIC, roles::REPEAT, |round| Duration::from_micros(round * 7919 % 20_000))
 }
 
 pub(crate) fn a_signal_restores_and_ends_the_process() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let mut actor = Actor::start(roles::SIGNAL)?;
-        ensure!(nic.snapshot()? != before, "it is not prepared");
-        kill(actor.pid(), signal)?;
-        let status = actor.child.wait()?;
-        ensure!(status.signal() == Some(signal as i32), "{status}");
-        ensure!(nic.snapshot()? == before, "{:?}", before.diff(&nic.snapshot()?));
-        ensure!(restore(NIC)?.is_none(), "a journal was left");
-    }
-    Ok(())
+    restores_on_signals(NIC, roles::SIGNAL)
 }
 
 pub(crate) fn an_ignored_signal_stays_ignored() -> Outcome {
     let _veth = Veth::new()?;
-    let nic = Nic::open(NIC)?;
-    let before = nic.snapshot()?;
-    let mut actor = Actor::start(roles::IGNORE)?;
-    kill(actor.pid(), Signal::SIGHUP)?;
-    actor.finish()?;
-    ensure!(nic.snapshot()? == before, "{:?}", before.diff(&nic.snapshot()?));
-    Ok(())
+    unchanged(NIC, |_, _| {
+        let mut actor = Actor::start(roles::IGNORE)?;
+        kill(actor.pid(), Signal::SIGHUP)?;
+        actor.finish()
+    })
 }
 
 pub(crate) fn another_namespace_is_told_apart() -> Outcome {

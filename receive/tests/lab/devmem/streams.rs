@@ -6,11 +6,13 @@ use std::time::Duration;
 use devmem_provider::{ErrorKind, Pin, Request, Require};
 use devmem_receive::devmem::{DevmemTcp, StreamOptions};
 use devmem_receive::netdev::Netdev;
-use devmem_receive::nic::{Flow, Nic, Plan, Queues};
+use devmem_receive::nic::Nic;
 use devmem_receive::stream::Fragment;
 
-use crate::setup::{ADDRESS, Incoming, NIC, PAGE, PORT, Setup, check, provider};
-use crate::{Outcome, ensure, sender};
+use super::sender;
+use super::setup::{ADDRESS, Incoming, PAGE, Setup, check};
+use crate::harness::{Failure, Outcome, ensure};
+use crate::machine::{NIC, plan, prepare, provider, set_link};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -154,7 +156,7 @@ pub(crate) fn what_was_received_outlives_the_binding() -> Outcome {
     Ok(())
 }
 
-fn is_bound(id: u32) -> Result<bool, crate::Failure> {
+fn is_bound(id: u32) -> Result<bool, Failure> {
     let queues = Netdev::open()?.queues(Nic::open(NIC)?.ifindex())?;
     Ok(queues.iter().any(|queue| queue.dmabuf == Some(id)))
 }
@@ -184,7 +186,7 @@ pub(crate) fn a_closed_connection_gives_its_fragments_back() -> Outcome {
 }
 
 pub(crate) fn a_small_buffer_feeds_every_queue() -> Outcome {
-    let plan = Plan::new(Queues::count(3), Flow::tcp_port(PORT)).buffer_bytes(2 * MEBIBYTE);
+    let plan = plan(3).buffer_bytes(2 * MEBIBYTE);
     let setup = Setup::on(Nic::open(NIC)?.prepare(&plan)?, 2 * MEBIBYTE)?;
     // Connections are spread over the queues by the sender's port, of which each has another.
     for _ in 0..12 {
@@ -195,7 +197,7 @@ pub(crate) fn a_small_buffer_feeds_every_queue() -> Outcome {
 }
 
 pub(crate) fn a_fragment_of_another_binding_is_refused() -> Outcome {
-    let nic = Nic::open(NIC)?.prepare(&Plan::new(Queues::count(2), Flow::tcp_port(PORT)))?;
+    let nic = prepare(2)?;
     let provider = provider()?;
     let mut pins = Vec::new();
     for &queue in nic.queues() {
@@ -233,8 +235,7 @@ pub(crate) fn the_link_may_go_down_and_up() -> Outcome {
     let fragments = incoming.read(&setup.mapping)?.ok_or("no data")?;
     incoming.stream.release(fragments)?;
     for direction in ["down", "up"] {
-        let status = std::process::Command::new("ip").args(["link", "set", NIC, direction]).status()?;
-        ensure!(status.success(), "ip link set {direction}");
+        set_link(direction)?;
     }
     incoming.drain(&setup.mapping, bytes)?;
     let statistics = incoming.stream.statistics();

@@ -1,48 +1,41 @@
 //! Receive rings beside a small buffer, on the peer's NIC, which has five queues.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 
-use devmem_provider::{ErrorKind, Request};
+use devmem_provider::ErrorKind;
 use devmem_receive::netdev::Binding;
-use devmem_receive::nic::{Flow, Nic, Plan, Prepared, Queues, restore};
+use devmem_receive::nic::{Nic, Plan, Prepared, restore};
 use nix::sched::{CloneFlags, setns};
 
-use crate::prepare::PORT;
-use crate::roles::{self, Actor};
-use crate::{Failure, Outcome, ensure};
+use super::roles;
+use crate::harness::nic::{restored, unchanged};
+use crate::harness::{Actor, Failure, Outcome, ensure};
+use crate::machine::{self, PEER_NAMESPACE, PEER_NIC, bind};
 
-pub(crate) const NIC: &str = "eth1";
-const NAMESPACE: &str = "/run/netns/peer";
 const QUEUES: u32 = 4;
 const BUFFER_BYTES: u64 = 2 << 20;
 /// 512 pages, half of which are shared by four queues.
 const ENTRIES: u32 = 64;
 
 fn plan(queues: u32, buffer_bytes: u64) -> Plan {
-    Plan::new(Queues::count(queues), Flow::tcp_port(PORT)).buffer_bytes(buffer_bytes)
+    machine::plan(queues).buffer_bytes(buffer_bytes)
 }
 
 /// Prepares all queues for the small buffer and binds it.
 pub(crate) fn prepare_and_bind(nic: &Nic) -> Result<(Prepared, Binding), Failure> {
     let prepared = nic.prepare(&plan(QUEUES, BUFFER_BYTES))?;
-    let buffer = devmem_backends::discover().find("udmabuf")?.allocate(&Request::bytes(BUFFER_BYTES))?;
-    let binding = Binding::new(nic.ifindex(), prepared.queues(), buffer.export()?.as_fd())?;
+    let binding = bind(nic, prepared.queues(), BUFFER_BYTES)?;
     Ok((prepared, binding))
 }
 
 /// Runs a test in a thread of the peer's network namespace; the NIC must be the same afterwards.
-fn unchanged(test: impl FnOnce(&Nic) -> Outcome + Send) -> Outcome {
+fn unchanged_in_peer(test: impl FnOnce(&Nic) -> Outcome + Send) -> Outcome {
     let in_peer = || -> Outcome {
-        setns(File::open(NAMESPACE)?, CloneFlags::CLONE_NEWNET)?;
-        let nic = Nic::open(NIC)?;
-        let before = nic.snapshot()?;
-        ensure!(entries(&nic)? > ENTRIES, "the rings are small already: {:?}", before.rings);
-        test(&nic)?;
-        let after = nic.snapshot()?;
-        ensure!(after == before, "{:?}", before.diff(&after));
-        ensure!(restore(NIC)?.is_none(), "a journal was left");
-        Ok(())
+        setns(File::open(PEER_NAMESPACE)?, CloneFlags::CLONE_NEWNET)?;
+        unchanged(PEER_NIC, |nic, before| {
+            ensure!(entries(nic)? > ENTRIES, "the rings are small already: {:?}", before.rings);
+            test(nic)
+        })
     };
     std::thread::scope(|scope| {
         // A failure cannot leave its thread, but its words can.
@@ -56,7 +49,7 @@ fn entries(nic: &Nic) -> Result<u32, Failure> {
 }
 
 pub(crate) fn they_leave_half_of_the_buffer_and_are_put_back() -> Outcome {
-    unchanged(|nic| {
+    unchanged_in_peer(|nic| {
         let original = entries(nic)?;
         let (prepared, binding) = prepare_and_bind(nic)?;
         ensure!(prepared.queues() == [1, 2, 3, 4], "{:?}", prepared.queues());
@@ -72,7 +65,7 @@ pub(crate) fn they_leave_half_of_the_buffer_and_are_put_back() -> Outcome {
 }
 
 pub(crate) fn they_stay_where_the_buffer_is_large() -> Outcome {
-    unchanged(|nic| {
+    unchanged_in_peer(|nic| {
         let original = entries(nic)?;
         let bytes = u64::from(QUEUES * original) * 2 * 4096;
         let prepared = nic.prepare(&plan(QUEUES, bytes))?;
@@ -84,12 +77,12 @@ pub(crate) fn they_stay_where_the_buffer_is_large() -> Outcome {
 }
 
 pub(crate) fn they_are_put_back_after_a_kill() -> Outcome {
-    unchanged(|nic| {
+    unchanged_in_peer(|nic| {
         let original = entries(nic)?;
         let mut actor = Actor::start(roles::SMALL_BUFFER)?;
         ensure!(entries(nic)? == ENTRIES, "{}", entries(nic)?);
         actor.kill()?;
-        let report = restore(NIC)?.ok_or("no journal was left")?;
+        let report = restore(PEER_NIC)?.ok_or("no journal was left")?;
         ensure!(report.is_complete(), "{report}");
         ensure!(entries(nic)? == original, "{}", entries(nic)?);
         Ok(())
@@ -97,7 +90,7 @@ pub(crate) fn they_are_put_back_after_a_kill() -> Outcome {
 }
 
 pub(crate) fn a_buffer_that_starves_queues_is_refused() -> Outcome {
-    unchanged(|nic| {
+    unchanged_in_peer(|nic| {
         let error = nic.prepare(&plan(QUEUES, 256 << 10)).err().ok_or("it was not refused")?;
         ensure!(error.kind() == ErrorKind::InvalidInput, "{error}");
         // The driver makes no ring of less than 64 entries.
@@ -109,11 +102,9 @@ pub(crate) fn a_buffer_that_starves_queues_is_refused() -> Outcome {
 }
 
 pub(crate) fn one_queue_takes_any_buffer() -> Outcome {
-    unchanged(|nic| {
+    unchanged_in_peer(|nic| {
         let prepared = nic.prepare(&plan(1, 64 << 10))?;
         ensure!(entries(nic)? == ENTRIES, "{}", entries(nic)?);
-        let report = prepared.restore()?;
-        ensure!(report.is_complete(), "{report}");
-        Ok(())
+        restored(prepared)
     })
 }

@@ -1,6 +1,6 @@
 //! Doing something without privilege: in a thread of its own, as another user.
 
-use crate::Failure;
+use crate::harness::Failure;
 
 const NOBODY: libc::c_long = 65534;
 

@@ -2,19 +2,19 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::process::Command;
 
-use devmem_provider::{DmaBuf, Importer, Request};
+use devmem_provider::{DmaBuf, Importer};
 use devmem_receive::devmem::{BindRefusal, DevmemTcp};
 use devmem_receive::netdev::{Binding, Netdev};
 use devmem_receive::netlink;
 use devmem_receive::nic::Nic;
 
-use crate::setup::{NIC, prepare, provider};
-use crate::{Failure, Outcome, ensure, privilege};
+use super::privilege;
+use crate::harness::{Failure, Outcome, ensure};
+use crate::machine::{self, NIC, prepare, set_link};
 
 fn dma_buf() -> Result<DmaBuf, Failure> {
-    Ok(provider()?.allocate(&Request::bytes(1 << 20))?.export()?)
+    machine::dma_buf(1 << 20)
 }
 
 /// Binds, and expects to be refused for `reason`, with a remedy.
@@ -81,14 +81,9 @@ pub(crate) fn the_caller_has_no_privilege() -> Outcome {
 
 pub(crate) fn the_interface_is_down() -> Outcome {
     let nic = prepare(1)?;
-    let link = |state| -> Outcome {
-        let status = Command::new("ip").args(["link", "set", NIC, state]).status()?;
-        ensure!(status.success(), "ip link set {state}");
-        Ok(())
-    };
-    link("down")?;
+    set_link("down")?;
     let result = refused(DevmemTcp::on(&nic), BindRefusal::InterfaceDown);
-    link("up")?;
+    set_link("up")?;
     result
 }
 

@@ -1,49 +1,26 @@
 //! One process, one NIC.
 
-use std::process::Command;
+use devmem_provider::ErrorKind;
+use devmem_receive::ethtool::{
+    ChannelCounts, DEFAULT_CONTEXT, DataSplit, FlowRule, FlowRuleAction, RingsUpdate, TcpMatch,
+};
+use devmem_receive::netdev::QueueKind;
+use devmem_receive::nic::{Flow, Nic, Plan, Queues, Snapshot, Support};
 
-use devmem_provider::{DmaBuf, ErrorKind, Request};
-use devmem_receive::ethtool::{DEFAULT_CONTEXT, DataSplit, FlowRule, FlowRuleAction, RingsUpdate, TcpMatch};
-use devmem_receive::netdev::{Binding, QueueKind};
-use devmem_receive::nic::{Flow, Nic, Plan, Prepared, Queues, Snapshot, Support, restore};
+use super::roles;
+use crate::harness::nic::restored;
+use crate::harness::{self, Actor, Failure, Outcome, ensure};
+use crate::machine::{BUFFER_BYTES, NIC, PORT, bind, plan, set_link};
 
-use crate::{Failure, Outcome, ensure};
-use std::os::fd::AsFd;
-
-pub(crate) const NIC: &str = "eth0";
 const ADDRESS: [u8; 4] = [10, 77, 0, 1];
-pub(crate) const PORT: u16 = 5201;
-
-pub(crate) fn plan(queues: u32) -> Plan {
-    Plan::new(Queues::count(queues), Flow::tcp_port(PORT))
-}
 
 fn nic() -> Result<Nic, Failure> {
     Ok(Nic::open(NIC)?)
 }
 
-/// Takes a look at the NIC before and promises that it will be the same afterwards.
+/// Promises that the NIC under test is the same after a test.
 fn unchanged(test: impl FnOnce(&Nic, &Snapshot) -> Outcome) -> Outcome {
-    let nic = nic()?;
-    let before = nic.snapshot()?;
-    test(&nic, &before)?;
-    let after = nic.snapshot()?;
-    ensure!(after == before, "{:?}", before.diff(&after));
-    ensure!(restore(NIC)?.is_none(), "a journal was left");
-    Ok(())
-}
-
-fn restored(prepared: Prepared) -> Outcome {
-    let report = prepared.restore()?;
-    ensure!(report.is_complete(), "{report}");
-    Ok(())
-}
-
-/// Binds queues to a buffer.
-pub(crate) fn bind(nic: &Nic, queues: &[u32]) -> Result<Binding, Failure> {
-    let dma_buf: DmaBuf =
-        devmem_backends::discover().find("udmabuf")?.allocate(&Request::bytes(16 << 20))?.export()?;
-    Ok(Binding::new(nic.ifindex(), queues, dma_buf.as_fd())?)
+    harness::nic::unchanged(NIC, test)
 }
 
 pub(crate) fn capabilities_are_found_without_a_change() -> Outcome {
@@ -83,7 +60,7 @@ pub(crate) fn every_setting_is_made_and_put_back() -> Outcome {
             ensure!(rule.action() == FlowRuleAction::Queue(3), "{rule}");
         }
         // The kernel is content with all of it.
-        let binding = bind(nic, prepared.queues())?;
+        let binding = bind(nic, prepared.queues(), BUFFER_BYTES)?;
         let queue = nic.netdev().queue(nic.ifindex(), QueueKind::Receive, 3)?;
         ensure!(queue.dmabuf == Some(binding.id()), "{queue:?}");
         drop(binding);
@@ -182,7 +159,7 @@ pub(crate) fn too_few_channels_are_raised_and_put_back() -> Outcome {
     let original = nic.snapshot()?;
     let counts = original.channels.ok_or("no channels")?.current;
     for present in [1, 2] {
-        let fewer = devmem_receive::ethtool::ChannelCounts { rx: present, ..counts };
+        let fewer = ChannelCounts { rx: present, ..counts };
         nic.ethtool().set_channels(nic.ifindex(), &fewer)?;
         // Where the device keeps the table, gve does not adapt it.
         nic.ethtool().reset_rss_indirection(nic.ifindex())?;
@@ -193,7 +170,7 @@ pub(crate) fn too_few_channels_are_raised_and_put_back() -> Outcome {
             ensure!(now.receive_queues() == 3, "{now:?}");
             let table = &now.rss[&DEFAULT_CONTEXT].indirection;
             ensure!(table.iter().all(|&entry| entry == 0), "{table:?}");
-            drop(bind(nic, prepared.queues())?);
+            drop(bind(nic, prepared.queues(), BUFFER_BYTES)?);
             restored(prepared)
         })?;
         // A table that counted as set by hand would keep channels from being lowered.
@@ -236,17 +213,17 @@ pub(crate) fn a_bound_queue_is_not_taken() -> Outcome {
     unchanged(|nic, _| {
         let update = RingsUpdate { data_split: Some(DataSplit::Enabled), ..RingsUpdate::default() };
         nic.ethtool().set_rings(nic.ifindex(), &update)?;
-        let binding = bind(nic, &[3])?;
+        let binding = bind(nic, &[3], BUFFER_BYTES)?;
         let prepared = nic.prepare(&plan(1))?;
         ensure!(prepared.queues() != [3], "{:?}", prepared.queues());
         restored(prepared)?;
         let named = Plan::new(Queues::list([3]), Flow::tcp_port(PORT));
         drop(binding);
-        let other = crate::roles::Actor::start(crate::roles::BIND)?;
+        let mut other = Actor::start(roles::BIND)?;
         let error = nic.prepare(&named).err().ok_or("queue 3 was taken")?;
         ensure!(error.kind() == ErrorKind::Busy, "{error}");
         ensure!(error.to_string().contains("queue 3 is taken by DMA-buf binding"), "{error}");
-        drop(other);
+        other.finish()?;
         for data_split in [DataSplit::Unknown, DataSplit::Disabled] {
             let update = RingsUpdate { data_split: Some(data_split), ..RingsUpdate::default() };
             nic.ethtool().set_rings(nic.ifindex(), &update)?;
@@ -258,7 +235,7 @@ pub(crate) fn a_bound_queue_is_not_taken() -> Outcome {
 pub(crate) fn restoring_releases_what_is_still_bound() -> Outcome {
     unchanged(|nic, _| {
         let prepared = nic.prepare(&plan(2))?;
-        let binding = bind(nic, prepared.queues())?;
+        let binding = bind(nic, prepared.queues(), BUFFER_BYTES)?;
         restored(prepared)?;
         drop(binding);
         Ok(())
@@ -266,15 +243,10 @@ pub(crate) fn restoring_releases_what_is_still_bound() -> Outcome {
 }
 
 pub(crate) fn restoring_works_while_the_interface_is_down() -> Outcome {
-    let link = |state| -> Outcome {
-        let status = Command::new("ip").args(["link", "set", NIC, state]).status()?;
-        ensure!(status.success(), "ip link set {state}");
-        Ok(())
-    };
     unchanged(|nic, _| {
         let prepared = nic.prepare(&plan(2))?;
-        link("down")?;
+        set_link("down")?;
         restored(prepared)?;
-        link("up")
+        set_link("up")
     })
 }

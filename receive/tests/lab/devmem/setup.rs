@@ -3,20 +3,19 @@
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::Child;
-use std::sync::Arc;
 
 use devmem_provider::dma_buf::{Access, Mapping};
-use devmem_provider::{Buffer, Pin, Provider, Request, Require};
+use devmem_provider::{Buffer, Pin, Request, Require};
 use devmem_receive::devmem::{Binding, Parts, Stream, StreamOptions};
-use devmem_receive::nic::{Flow, Nic, Plan, Prepared, Queues};
+use devmem_receive::nic::Prepared;
 use devmem_receive::stream::{Fragment, Part};
 use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::{Failure, Outcome, ensure, sender};
+use super::sender;
+use crate::harness::{Failure, Outcome, ensure};
+use crate::machine::{prepare, provider};
 
-pub(crate) const NIC: &str = "eth0";
 pub(crate) const ADDRESS: &str = "10.77.0.1:5201";
-pub(crate) const PORT: u16 = 5201;
 pub(crate) const PAGE: u64 = 4096;
 
 /// Only a test that has failed waits that long.
@@ -28,14 +27,6 @@ pub(crate) struct Setup {
     pub(crate) pin: Pin<Binding>,
     pub(crate) nic: Prepared,
     pub(crate) buffer: Box<dyn Buffer>,
-}
-
-pub(crate) fn provider() -> Result<Arc<dyn Provider>, Failure> {
-    Ok(devmem_backends::discover().find("udmabuf")?)
-}
-
-pub(crate) fn prepare(queues: u32) -> Result<Prepared, Failure> {
-    Ok(Nic::open(NIC)?.prepare(&Plan::new(Queues::count(queues), Flow::tcp_port(PORT)))?)
 }
 
 impl Setup {

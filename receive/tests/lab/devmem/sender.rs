@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::Failure;
+use crate::harness::{Failure, Outcome, Role};
 
-/// The argument that makes this program a sender.
-pub(crate) const ROLE: &str = "--send-pattern";
+/// Sends the pattern to the address, and of the length, that are its arguments.
+pub(crate) const SEND: Role = Role { name: "role-send", play: send };
 
 /// The byte at `position` of every stream: does not repeat with the page size.
 pub(crate) fn pattern(position: u64) -> u8 {
@@ -20,14 +20,14 @@ pub(crate) fn start(address: &str, bytes: u64) -> Result<Child, Failure> {
     let program = std::env::current_exe()?;
     Ok(Command::new("in-peer")
         .arg(program)
-        .args([ROLE, address, &bytes.to_string()])
+        .args([SEND.name, address, &bytes.to_string()])
         .stdin(Stdio::null())
         .spawn()?)
 }
 
-/// What the sender does.
-pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
-    let [address, bytes] = arguments else { return Err("usage: ADDRESS BYTES".into()) };
+fn send() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let [address, bytes] = arguments.as_slice() else { return Err("usage: ADDRESS BYTES".into()) };
     let bytes: u64 = bytes.parse()?;
     let mut socket = loop {
         match TcpStream::connect(address) {
