@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::process::Command;
 
 use devmem_provider::{DmaBuf, Importer};
 use devmem_receive::devmem::{BindRefusal, DevmemTcp};
@@ -89,6 +90,24 @@ pub(crate) fn the_interface_is_down() -> Outcome {
 
 pub(crate) fn loopback_manages_no_queues() -> Outcome {
     refused(DevmemTcp::new(&Nic::open("lo")?, [0]), BindRefusal::NoQueueManagement)
+}
+
+pub(crate) fn a_virtual_interface_does_no_dma() -> Outcome {
+    let ip = |arguments: &[&str]| -> Outcome {
+        let status = Command::new("ip").args(arguments).status()?;
+        ensure!(status.success(), "ip {arguments:?}");
+        Ok(())
+    };
+    ip(&["link", "add", "virtual0", "type", "netkit", "peer", "name", "virtual1"])?;
+    let result = refused(DevmemTcp::new(&Nic::open("virtual0")?, [0]), BindRefusal::NoDma);
+    ip(&["link", "delete", "virtual0"])?;
+    result
+}
+
+/// gve refuses queue 0, and the attempt makes the kernel warn, which this program's machine allows.
+pub(crate) fn gve_cannot_restart_queue_0() -> Outcome {
+    let nic = prepare(1)?;
+    refused(DevmemTcp::new(nic.nic(), [0]), BindRefusal::QueueNotRestartable)
 }
 
 pub(crate) fn the_interface_does_not_exist() -> Outcome {

@@ -18,6 +18,8 @@ pub(crate) const TESTS: &[Test] = tests![
         the_caller_has_no_privilege,
         the_interface_is_down,
         loopback_manages_no_queues,
+        a_virtual_interface_does_no_dma,
+        gve_cannot_restart_queue_0,
         the_interface_does_not_exist,
         the_descriptor_is_no_dma_buf,
         a_refused_bind_leaves_no_reference,
