@@ -1,12 +1,13 @@
 //! `demo`: the main job, from a file on one machine to a buffer on another.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{IsTerminal, copy, stderr, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Command};
 use devmem_lab::{Input, Streams};
 use tempfile::NamedTempFile;
 
@@ -77,6 +78,33 @@ impl Demo {
     }
 }
 
+/// Puts the options of `demo` itself in front of those for the tool, so that the two may be mixed.
+pub(super) fn own_options_first(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut command = Demo::augment_args(Command::new("demo"));
+    // Adds `--help`.
+    command.build();
+    // Whether an option is ours, and whether the next argument is its value.
+    let takes_value = |argument: &OsStr| {
+        let name = argument.to_str()?.strip_prefix("--")?;
+        let (name, has_value) = name.split_once('=').map_or((name, false), |(name, _)| (name, true));
+        let known = command.get_arguments().find(|known| known.get_long() == Some(name))?;
+        Some(known.get_action().takes_values() && !has_value)
+    };
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match takes_value(&argument) {
+            Some(value_follows) => {
+                own.push(argument);
+                own.extend(value_follows.then(|| arguments.next()).flatten());
+            }
+            None => others.push(argument),
+        }
+    }
+    own.extend(others);
+    own
+}
+
 /// One file out of several.
 fn join(parts: &[PathBuf]) -> Result<NamedTempFile> {
     let mut joined = NamedTempFile::new().context("cannot create a temporary file")?;
@@ -85,4 +113,20 @@ fn join(parts: &[PathBuf]) -> Result<NamedTempFile> {
         copy(&mut File::open(part).with_context(named)?, joined.as_file_mut()).with_context(named)?;
     }
     Ok(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_demo_and_of_the_tool_may_be_mixed() {
+        let line =
+            "--provider udmabuf --connections 8 --json --switch=drop=0.01 --size 32M --trace --queues 4";
+        let sorted = own_options_first(line.split(' ').map(OsString::from));
+        assert_eq!(
+            sorted.join(OsStr::new(" ")),
+            "--connections 8 --switch=drop=0.01 --trace --provider udmabuf --json --size 32M --queues 4"
+        );
+    }
 }

@@ -11,6 +11,7 @@ mod signals;
 mod terminal;
 mod tool;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -44,7 +45,12 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
-    let result = match CommandLine::parse().command {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|command| command == "demo") {
+        let options = demo::own_options_first(arguments.split_off(2));
+        arguments.extend(options);
+    }
+    let result = match CommandLine::parse_from(arguments).command {
         Command::Fetch(command) => command.execute(),
         Command::Kernels(command) => command.execute(),
         Command::Run(command) => command.execute(),

@@ -25,7 +25,7 @@ copy() {
     code=$?
     # A receiver that refused leaves a sender behind that waits for it.
     [ $code = 0 ] || kill $sender 2>/dev/null
-    if ! wait $sender && [ $code = 0 ]; then
+    if ! { wait $sender; } 2>/dev/null && [ $code = 0 ]; then
         cat /tmp/sender >&2
         code=1
     fi

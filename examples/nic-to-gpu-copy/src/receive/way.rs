@@ -51,7 +51,15 @@ impl Prepared {
     }
 
     fn devmem_tcp(options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self, Error> {
-        let selector = options.nic.clone().unwrap_or_else(|| options.listen.ip().to_string());
+        let selector = match &options.nic {
+            Some(nic) => nic.clone(),
+            None if options.listen.ip().is_unspecified() => {
+                return Err(Error::new(ErrorKind::InvalidInput, "choose a NIC")
+                    .because(format!("{} is every address of this machine", options.listen.ip()))
+                    .remedy("name the NIC with --nic, or listen on an address of its own"));
+            }
+            None => options.listen.ip().to_string(),
+        };
         let mut flow = Flow::tcp_port(options.listen.port());
         if !options.listen.ip().is_unspecified() {
             flow = flow.to(options.listen.ip());

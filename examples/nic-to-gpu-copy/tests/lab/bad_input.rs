@@ -130,10 +130,11 @@ fn check(row: &Row) -> Outcome {
     let nic = if row.arguments.contains(&NIC_WITHOUT_SPLIT) { NIC_WITHOUT_SPLIT } else { NIC };
     let before = settings(nic)?;
     let memory = shared_memory()?;
-    let mut command = receive(&["--listen", ADDRESS, "--size", "1M", "--timeout", "2"]);
-    // The row's own arguments win over those above.
-    if row.arguments.contains(&"--size") {
-        command = receive(&["--listen", ADDRESS, "--timeout", "2"]);
+    let mut command = receive(&["--timeout", "2"]);
+    for (option, value) in [("--listen", ADDRESS), ("--size", "1M")] {
+        if !row.arguments.contains(&option) {
+            command.args([option, value]);
+        }
     }
     command.args(row.arguments).uid(row.user).gid(row.user);
     if row.user != 0 {

@@ -42,6 +42,10 @@ pub(crate) fn ipv6() -> Outcome {
     all_in_buffer(&copy_to(ADDRESS_V6, 8 * MEBIBYTE, &[], &[])?)
 }
 
+pub(crate) fn one_connection_over_four_queues() -> Outcome {
+    all_in_buffer(&copy(8 * MEBIBYTE, &["--queues", "4"], &[])?)
+}
+
 pub(crate) fn eight_connections_over_four_queues() -> Outcome {
     let summary = copy(32 * MEBIBYTE, &["--queues", "4"], &["--connections", "8"])?;
     ensure!(summary["connections"] == 8, "{summary}");

@@ -20,6 +20,7 @@ const TESTS: &[Test] = &[
     ("copies::a_dma_heap", copies::a_dma_heap),
     ("copies::huge_pages", copies::huge_pages),
     ("copies::ipv6", copies::ipv6),
+    ("copies::one_connection_over_four_queues", copies::one_connection_over_four_queues),
     ("copies::eight_connections_over_four_queues", copies::eight_connections_over_four_queues),
     ("copies::thirty_two_connections_over_four_queues", copies::thirty_two_connections_over_four_queues),
     (
