@@ -199,6 +199,10 @@ impl Lab {
     fn cached_tools(&self) -> Result<Option<Tools>> {
         let Ok(root) = self.cache.tools().join("current").canonicalize() else { return Ok(None) };
         let Some(manifest) = Manifest::read(&root)? else { return Ok(None) };
+        // An earlier version of this program may have fetched fewer.
+        if !TOOL_PACKAGES.iter().all(|package| manifest.has_package(package)) {
+            return Ok(None);
+        }
         manifest.check_sizes(&root)?;
         let file = fs::File::open(&root).context(|| format!("open {}", root.display()))?;
         let in_use = Flock::lock(file, FlockArg::LockSharedNonblock)

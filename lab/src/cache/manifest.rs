@@ -55,6 +55,11 @@ impl Manifest {
         }
     }
 
+    /// Whether a package of this name, in any version, was unpacked.
+    pub(crate) fn has_package(&self, name: &str) -> bool {
+        self.packages.iter().any(|file| file.split('_').next() == Some(name))
+    }
+
     /// Checks that every file is there with its size: a few milliseconds.
     pub(crate) fn check_sizes(&self, folder: &Path) -> Result<()> {
         for (name, record) in &self.files {
@@ -134,10 +139,11 @@ mod tests {
         let file = folder.path().join("usr/lib/libc.so.6");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, b"content").unwrap();
-        let written = Manifest::record(folder.path(), vec!["libc6.deb".into()]).unwrap();
+        let written = Manifest::record(folder.path(), vec!["libc6_2.41-12_amd64.deb".into()]).unwrap();
         let manifest = Manifest::read(folder.path()).unwrap().unwrap();
         assert_eq!(manifest, written);
         assert_eq!(manifest.size(), 7);
+        assert!(manifest.has_package("libc6") && !manifest.has_package("libc"));
         manifest.check_contents(folder.path()).unwrap();
 
         fs::write(&file, b"CONTENT").unwrap();

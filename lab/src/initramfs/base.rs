@@ -132,7 +132,7 @@ impl Parts {
     /// Names what is in the archive: every file by its path, size and time of change.
     fn key(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        hash.update(concat!(env!("CARGO_PKG_VERSION"), " 2\n"));
+        hash.update(format!("{} {EMPTY_FOLDERS:?} {SETTINGS:?} {PROGRAMS:?}\n", env!("CARGO_PKG_VERSION")));
         let programs = self.programs.iter().map(|(from, _)| from);
         for path in self.busybox.iter().chain(programs).chain(self.libraries.values()) {
             let found = fs::metadata(path).context(|| format!("look at {}", path.display()))?;
