@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
 
@@ -19,6 +20,9 @@ use crate::netdev::{self, QueueKind};
 
 /// The changes to one NIC; `None` once they are undone.
 type Shared = Arc<Mutex<Option<Transaction>>>;
+
+/// How long the end by a signal may take once the changes are undone.
+const END_BY_SIGNAL: Duration = Duration::from_secs(5);
 
 /// Every prepared NIC of this process, for the end by a signal.
 static LIVE: Mutex<Live> = Mutex::new(Live { transactions: Vec::new(), ending: false });
@@ -85,8 +89,11 @@ impl Prepared {
         }
         match lock(&self.transaction).take() {
             Some(mut transaction) => transaction.undo(),
-            // A signal came first.
-            None => Ok(Report::new(self.nic.identity().clone())),
+            // It was undone before, or a signal came first.
+            None => {
+                await_end_by_signal();
+                Ok(Report::new(self.nic.identity().clone()))
+            }
         }
     }
 }
@@ -160,6 +167,7 @@ pub(super) fn prepare(nic: &Nic, plan: &Plan) -> Result<Prepared> {
 fn register(shared: &Shared) -> Result<()> {
     let mut live = lock(&LIVE);
     if live.ending {
+        drop(live);
         return Err(being_ended());
     }
     live.transactions.retain(|transaction| transaction.strong_count() > 0);
@@ -167,7 +175,17 @@ fn register(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// If a signal is ending this process, lets it: the changes are undone, and whatever the caller would do now, such
+/// as to exit with a code of its own, would hide by what the process ended. Should the signal fail to end it, the
+/// caller goes on.
+fn await_end_by_signal() {
+    if lock(&LIVE).ending {
+        std::thread::sleep(END_BY_SIGNAL);
+    }
+}
+
 fn being_ended() -> Error {
+    await_end_by_signal();
     Error::new(ErrorKind::WrongState, "prepare a NIC").because("a signal is ending this process")
 }
 
