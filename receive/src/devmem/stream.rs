@@ -57,7 +57,7 @@ impl Stream {
         // The kernel writes linear bytes only where there are any, so that the pages of this large buffer
         // stay untouched, and cost nothing, while the NIC does its job.
         let linear = vec![0; options.batch_bytes].into_boxed_slice();
-        let control_words = (options.batch_fragments * uapi::MESSAGE_SPACE).div_ceil(size_of::<u64>());
+        let control_words = control_words(options.batch_fragments);
         Ok(Self {
             socket,
             binding,
@@ -267,11 +267,9 @@ impl Stream {
     /// most as many fragments as fill that many bytes with whole pages, since small packets take a page
     /// each. For connections that come to share a buffer after this one began.
     pub fn limit_batch(&mut self, bytes: usize) {
-        let words_of = |fragments: usize| (fragments * uapi::MESSAGE_SPACE).div_ceil(size_of::<u64>());
         self.batch_bytes = bytes.clamp(1, self.linear.len());
-        self.batch_words =
-            words_of((bytes / page_bytes()).clamp(LEAST_FRAGMENTS, self.options.batch_fragments))
-                .min(self.control.len());
+        let fragments = (bytes / page_bytes()).max(LEAST_FRAGMENTS).min(self.options.batch_fragments);
+        self.batch_words = control_words(fragments);
     }
 
     /// What has been done so far.
@@ -285,6 +283,11 @@ impl Stream {
     pub fn socket(&self) -> &TcpStream {
         &self.socket
     }
+}
+
+/// The room for the messages of so many fragments, in words of the control buffer.
+fn control_words(fragments: usize) -> usize {
+    (fragments * uapi::MESSAGE_SPACE).div_ceil(size_of::<u64>())
 }
 
 /// What a receive's control messages add up to.
@@ -457,6 +460,17 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Gone);
         let error = receive_error(uapi::ETOOSMALL);
         assert!(error.to_string().contains("525"), "{error}");
+    }
+
+    #[test]
+    fn a_batch_is_limited_within_what_the_stream_was_made_with() {
+        let (_sender, socket) = connection();
+        let options = StreamOptions::default().batch_bytes(1 << 20).batch_fragments(1);
+        let mut stream = Stream::new(socket, 7, 1 << 20, options).unwrap();
+        for (bytes, expected) in [(0, 1), (1, 1), (4096, 4096), (usize::MAX, 1 << 20)] {
+            stream.limit_batch(bytes);
+            assert_eq!((stream.batch_bytes, stream.batch_words), (expected, control_words(1)), "{bytes}");
+        }
     }
 
     #[test]
