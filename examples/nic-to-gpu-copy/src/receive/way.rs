@@ -11,13 +11,17 @@ use devmem_receive::nic::{self, Flow, Nic, Plan, Queues};
 use super::connection::Way;
 use crate::arguments::{Demand, Path, ReceiveOptions};
 
+/// The names of the ways, as the summary tells them.
+const DEVMEM_TCP: &str = "devmem-tcp";
+const COPY: &str = "copy";
+const HOST: &str = "host";
+
 /// A buffer, ready to be received into.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     // The order of the fields is the order of release: the queues are unbound before the NIC is restored.
     pin: Option<Pin<Binding>>,
     nic: Option<nic::Prepared>,
-    host_only: bool,
     pub(crate) dma_buf: DmaBuf,
     pub(crate) path: &'static str,
     pub(crate) reason: Option<String>,
@@ -30,8 +34,8 @@ impl Prepared {
     pub(crate) fn choose(options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self> {
         match options.path {
             Path::DevmemTcp => Ok(Self::devmem_tcp(options, buffer)?),
-            Path::Copy => Ok(Self::host("copy", options, buffer, None)?),
-            Path::Host => Ok(Self::host("host", options, buffer, None)?),
+            Path::Copy => Ok(Self::host(COPY, options, buffer, None)?),
+            Path::Host => Ok(Self::host(HOST, options, buffer, None)?),
             Path::Auto => match Self::devmem_tcp(options, buffer) {
                 Ok(prepared) => {
                     let reason =
@@ -40,7 +44,7 @@ impl Prepared {
                 }
                 // Anything but a lack on the machine's side is the user's to mend.
                 Err(error) if is_lack(&error) => Ok(Self::host(
-                    "copy",
+                    COPY,
                     options,
                     buffer,
                     Some(format!("devmem-tcp is not possible: {error}")),
@@ -80,8 +84,7 @@ impl Prepared {
             after: pin.residency().clone(),
             pin: Some(pin),
             nic: Some(nic),
-            host_only: false,
-            path: "devmem-tcp",
+            path: DEVMEM_TCP,
             reason: None,
         })
     }
@@ -104,7 +107,6 @@ impl Prepared {
             after: residency,
             pin: None,
             nic: None,
-            host_only: path == "host",
             path,
             reason,
         })
@@ -114,7 +116,7 @@ impl Prepared {
     pub(crate) fn way<'session>(&'session self, mapping: &'session Mapping) -> Way<'session> {
         match &self.pin {
             Some(pin) => Way::Device { binding: pin, mapping },
-            None if self.host_only => Way::Host,
+            None if self.path == HOST => Way::Host,
             None => Way::Copy { mapping },
         }
     }
