@@ -25,7 +25,7 @@ pub(super) fn configure(nics: &[String], faults: Option<&str>, trace: bool) -> R
             text.parse().map_err(|error| Error::option(format!("--switch {text}"), format!("{error}")))?
         }
     };
-    Ok(HardwareConfig { nics, faults, trace })
+    Ok(HardwareConfig { nics, gpus: Vec::new(), faults, trace })
 }
 
 /// Starts it, with its sockets in `folder`, and tells where they are.

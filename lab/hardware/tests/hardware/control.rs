@@ -108,7 +108,7 @@ fn what_is_sent_again_is_counted_apart() {
 /// they arrive.
 fn arrivals(seed: u64) -> Vec<u32> {
     let faults = SwitchFaults { drop: 0.1, reorder: 0.1, duplicate: 0.1, delay_us: 0, seed };
-    let config = HardwareConfig { nics: vec![NicConfig::default(); 2], faults, trace: false };
+    let config = HardwareConfig { nics: vec![NicConfig::default(); 2], faults, ..HardwareConfig::default() };
     let mut machine = Machine::new(&config);
     let [a, b] = &mut machine.drivers[..] else { panic!() };
     let mut out = a.create_transmit_queue(0);
