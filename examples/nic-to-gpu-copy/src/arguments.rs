@@ -51,6 +51,19 @@ pub(crate) enum Demand {
     DeviceLocal,
 }
 
+/// Where a buffer is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Place {
+    /// Where the provider puts it.
+    Any,
+    /// In the device's own memory.
+    DeviceLocal,
+    /// In the device's own memory, within reach of the CPU and of peers.
+    DeviceLocalVisible,
+    /// In system memory.
+    System,
+}
+
 /// The pages behind a buffer in system memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pages {
@@ -75,6 +88,12 @@ pub(crate) struct ReceiveOptions {
     /// The size of the buffer: a multiple of the page size, with K, M or G.
     #[arg(long, default_value = "64M", value_parser = parse_size)]
     pub(crate) size: u64,
+    /// Where the buffer is wanted.
+    #[arg(long, value_enum, default_value_t = Place::Any)]
+    pub(crate) placement: Place,
+    /// Nowhere else: fail if the provider cannot put it there, and allow it nowhere else later.
+    #[arg(long)]
+    pub(crate) placement_only: bool,
     /// How many receive queues to bind.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) queues: u32,

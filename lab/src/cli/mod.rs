@@ -5,6 +5,7 @@ mod demo;
 mod fetch;
 mod options;
 mod progress;
+mod providers;
 mod run;
 mod shell;
 mod signals;

@@ -130,6 +130,11 @@ pub(crate) struct MachineOptions {
 }
 
 impl MachineOptions {
+    /// Whether emulated GPUs were asked for.
+    pub(crate) fn has_gpus(&self) -> bool {
+        !self.gpus.is_empty()
+    }
+
     /// The machine without a command; the time that it may take if nothing else is said is `timeout`.
     pub(crate) fn machine(&self, timeout: Duration) -> Result<Machine> {
         self.machine_with(&["gve", "gve"], timeout)
