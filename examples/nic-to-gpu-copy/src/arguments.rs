@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Send(SendOptions),
     /// List the providers of device memory of this machine, and why others are not available.
     Providers(ProvidersOptions),
+    /// Bind a buffer of every provider, in every placement, to a NIC, and show where it went.
+    Matrix(MatrixOptions),
     /// Show what a NIC can do for receiving into device memory, and how that was found.
     Nic(NicOptions),
     /// Put back the settings of NICs that a killed `receive` left changed.
@@ -143,6 +145,22 @@ pub(crate) struct SendOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProvidersOptions {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MatrixOptions {
+    /// The NIC: an interface name, a PCI address, or a local IP address.
+    #[arg(long)]
+    pub(crate) nic: String,
+    /// The provider; by default all of this machine.
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// The size of the buffers: a multiple of the page size, with K, M or G.
+    #[arg(long, default_value = "4M", value_parser = parse_size)]
+    pub(crate) size: u64,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,7 +7,6 @@ mod output;
 mod stripe;
 mod summary;
 mod way;
-mod witness;
 
 use std::io::IsTerminal;
 use std::sync::atomic::AtomicUsize;
@@ -21,12 +20,12 @@ use devmem_receive::nic;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::{Pages, Place, ReceiveOptions};
+use crate::witness::Witness;
 use connection::Session;
 use listener::ReservedPort;
 use output::Output;
 use summary::{Summary, Totals};
 use way::Prepared;
-use witness::Witness;
 
 /// How long the kernel may take to let go of the buffer after the last connection.
 const UNBIND_LIMIT: Duration = Duration::from_secs(5);

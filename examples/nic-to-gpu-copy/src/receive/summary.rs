@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::connection::Received;
-use super::witness;
 use crate::transfer::Sha256Digest;
+use crate::witness;
 
 const MEBIBYTE: f64 = (1 << 20) as f64;
 

@@ -51,7 +51,8 @@ impl Witness {
         Ok(())
     }
 
-    fn locate(&mut self, dma_buf: &DmaBuf) -> Result<Value> {
+    /// Where the lab finds the buffer's pages.
+    pub(crate) fn locate(&mut self, dma_buf: &DmaBuf) -> Result<Value> {
         let located = self.ask(&json!({ "op": "locate", "name": BUFFER }), Some(dma_buf))?;
         let pages = dma_buf.size() / devmem_provider::base_page_size();
         if located["found"].as_u64() != Some(pages) {
