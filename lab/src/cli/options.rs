@@ -135,6 +135,11 @@ impl MachineOptions {
         !self.gpus.is_empty()
     }
 
+    /// The emulated GPUs that were asked for.
+    pub(crate) fn gpus(&self) -> impl Iterator<Item = &str> {
+        self.gpus.iter().map(String::as_str)
+    }
+
     /// The machine without a command; the time that it may take if nothing else is said is `timeout`.
     pub(crate) fn machine(&self, timeout: Duration) -> Result<Machine> {
         self.machine_with(&["gve", "gve"], timeout)
