@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod copies;
+#[path = "../harness/guest.rs"]
 mod guest;
 mod restore;
 mod xdp;
