@@ -191,6 +191,15 @@ fn a_place_that_nobody_tells_does_not_meet_the_requirement() {
 }
 
 #[test]
+fn an_earlier_place_that_nobody_told_is_not_invented() {
+    let buffer = amdgpu_buffer(seen(Residency::Unknown, "?"), seen(Residency::System, "gtt"));
+    let error =
+        Pin::on(&nowhere(), &mut importer(PeerToPeer::Never), &buffer, Require::DeviceLocal).unwrap_err();
+    assert!(error.to_string().contains("did not tell where it was before"), "{error}");
+    assert!(!error.to_string().contains("moved"), "{error}");
+}
+
+#[test]
 fn with_peer_to_peer_the_topology_says_why_memory_moved() {
     let refused = |machine: &Machine| {
         Pin::on(machine, &mut importer(PeerToPeer::WhereReachable), &demoted(), Require::DeviceLocal)

@@ -19,8 +19,10 @@ use crate::pci::PciAddress;
 const CONFIGURATION_SPACE: usize = 4096;
 /// Class and subclass of a bridge from PCI to PCI, without the programming interface.
 const BRIDGE: u32 = 0x0604;
-/// The base class of display controllers.
+/// Base classes (`linux/pci_ids.h`).
+const NETWORK: u32 = 0x02;
 const DISPLAY: u32 = 0x03;
+const ACCELERATOR: u32 = 0x12;
 
 /// A machine to look at: the running one, or a recorded one.
 #[derive(Debug, Clone)]
@@ -55,15 +57,31 @@ impl Machine {
         Ok(rule::judge(exporter, importer, self.processor(), self.kernel()))
     }
 
-    /// The GPUs: functions whose class is that of a display controller, in order of their addresses.
+    /// The GPUs: functions of the class of display controllers or processing accelerators, in order of
+    /// their addresses.
     ///
     /// # Errors
     ///
     /// If sysfs cannot be read.
-    pub fn display_functions(&self) -> Result<Vec<PciAddress>> {
+    pub fn gpus(&self) -> Result<Vec<PciAddress>> {
+        self.functions_of(&[DISPLAY, ACCELERATOR])
+    }
+
+    /// The NICs: functions of the class of network controllers, in order of their addresses.
+    ///
+    /// # Errors
+    ///
+    /// If sysfs cannot be read.
+    pub fn nics(&self) -> Result<Vec<PciAddress>> {
+        self.functions_of(&[NETWORK])
+    }
+
+    fn functions_of(&self, base_classes: &[u32]) -> Result<Vec<PciAddress>> {
+        let devices = self.devices();
         let mut functions = Vec::new();
-        for address in addresses_in(&self.devices())? {
-            if hexadecimal(&self.devices().join(address.to_string()).join("class"))? >> 16 == DISPLAY {
+        for address in addresses_in(&devices)? {
+            let class = hexadecimal(&devices.join(address.to_string()).join("class"))?;
+            if base_classes.contains(&(class >> 16)) {
                 functions.push(address);
             }
         }

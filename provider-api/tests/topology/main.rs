@@ -266,13 +266,16 @@ fn a_sleeping_gpu_and_a_small_window_are_cautions() {
 }
 
 #[test]
-fn gpus_are_found_by_their_class() {
-    let machine = Recording::new(CONVENTIONAL, View::Unprivileged).machine();
-    // The recording is gone with its folder: the error says so.
-    assert_eq!(machine.display_functions().unwrap_err().kind(), ErrorKind::NotFound);
-    let recording = Recording::new(CONVENTIONAL, View::Unprivileged);
-    let found = recording.machine().display_functions().unwrap();
-    assert_eq!(found, [address("01:00.0"), address("04:00.0")]);
+fn gpus_and_nics_are_found_by_their_class() {
+    let found = |description: &str| {
+        let recording = Recording::new(description, View::Unprivileged);
+        (recording.machine().gpus().unwrap(), recording.machine().nics().unwrap())
+    };
+    assert_eq!(found(CONVENTIONAL), (vec![address("01:00.0"), address("04:00.0")], vec![address("04:01.0")]));
+    let accelerator = ICE_LAKE.replace("1002:740f 038000", "1002:74a1 120000");
+    assert_eq!(found(&accelerator).0, [address("4d:00.0"), address("4f:00.0")]);
+    let nowhere = Recording::new("", View::Root).machine();
+    assert_eq!(nowhere.gpus().unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]

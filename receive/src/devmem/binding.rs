@@ -175,3 +175,21 @@ impl Attachment for Binding {}
 fn list(queues: &[u32]) -> String {
     queues.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devmem_provider::ErrorKind;
+    use nix::errno::Errno;
+
+    #[test]
+    fn a_refusal_by_the_exporter_is_told_from_one_by_the_nic() {
+        let queues = DevmemTcp { interface: "eth1".to_owned(), index: 2, pci: None, queues: vec![1] };
+        let refused = |refusal: BindRefusal| {
+            Error::from_errno(Errno::EOPNOTSUPP, "bind").with_kind(refusal.kind()).with_source(refusal)
+        };
+        assert!(queues.is_refusal_of_exporter(&refused(BindRefusal::ExporterRefusedAttachment)));
+        assert!(!queues.is_refusal_of_exporter(&refused(BindRefusal::NoQueueManagement)));
+        assert!(!queues.is_refusal_of_exporter(&Error::new(ErrorKind::Unsupported, "bind")));
+    }
+}
