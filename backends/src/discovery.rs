@@ -21,6 +21,8 @@ pub const BACKENDS: &[Backend] = &[
     Backend { name: crate::udmabuf::NAME, discover: crate::udmabuf::discover },
     #[cfg(feature = "dma_heap")]
     Backend { name: crate::dma_heap::NAME, discover: crate::dma_heap::discover },
+    #[cfg(feature = "vgem")]
+    Backend { name: crate::vgem::NAME, discover: crate::vgem::discover },
 ];
 
 /// A backend that found no provider on this machine.

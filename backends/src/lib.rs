@@ -10,8 +10,12 @@
 mod discovery;
 #[cfg(feature = "dma_heap")]
 pub mod dma_heap;
+#[cfg(feature = "drm")]
+mod drm;
 mod system_memory;
 #[cfg(feature = "udmabuf")]
 pub mod udmabuf;
+#[cfg(feature = "vgem")]
+pub mod vgem;
 
 pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover};
