@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ethernet::MacAddress;
+use crate::gpu::{Driver, GpuConfig, drivers};
 
 /// The PCI functions of a machine and the network between them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,10 +14,22 @@ use crate::ethernet::MacAddress;
 pub struct HardwareConfig {
     /// The NICs, in the order of their functions.
     pub nics: Vec<NicConfig>,
+    /// The GPUs, in the order of their functions, which come after those of the NICs.
+    pub gpus: Vec<GpuConfig>,
     /// What the switch between them does wrong from the start.
     pub faults: SwitchFaults,
     /// Tell standard error about commands, resets and misuse as they happen.
     pub trace: bool,
+}
+
+impl HardwareConfig {
+    /// The kernel drivers that the GPUs need, each once.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when two GPUs need the same driver with different parameters.
+    pub fn gpu_drivers(&self) -> Result<Vec<Driver>, ConfigError> {
+        drivers(&self.gpus)
+    }
 }
 
 /// An emulated gve NIC.
@@ -139,11 +152,16 @@ pub struct ConfigError {
     expected: String,
 }
 
-fn check(setting: &str, good: bool, found: impl fmt::Display, expected: &str) -> Result<(), ConfigError> {
+pub(crate) fn check(
+    setting: &str,
+    good: bool,
+    found: impl fmt::Display,
+    expected: &str,
+) -> Result<(), ConfigError> {
     if good { Ok(()) } else { Err(error(setting, found, expected)) }
 }
 
-fn error(setting: &str, found: impl fmt::Display, expected: &str) -> ConfigError {
+pub(crate) fn error(setting: &str, found: impl fmt::Display, expected: &str) -> ConfigError {
     ConfigError { setting: setting.into(), found: format!("\"{found}\""), expected: expected.into() }
 }
 
@@ -200,7 +218,7 @@ impl FromStr for SwitchFaults {
     }
 }
 
-fn for_each_setting(
+pub(crate) fn for_each_setting(
     text: &str,
     mut set: impl FnMut(&str, &str) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {

@@ -28,9 +28,9 @@ pub enum Request {
     /// The guest wrote 32 bytes at the start of every page of the buffer: the nonce, the page's index
     /// as a little-endian 64-bit number, and that index XOR 0x9e3779b97f4a7c15 in the same form.
     ///
-    /// Reply: `{"pages":N,"found":n,"guest_ram_pages":a,"device_window_pages":b,"duplicates":d}`, where
-    /// n = a + b counts each page of the buffer once and d counts further places with the mark of a
-    /// page that was already found. Locating a name again replaces what was known of it.
+    /// Reply: `{"pages":N,"found":n,"guest_ram_pages":a,"device_window_pages":b,"devices":{"gpu0":b},
+    /// "duplicates":d}`, where n = a + b counts each page of the buffer once, `devices` says whose the memory is,
+    /// and d counts further places with the mark of a page that was already found. Locating a name again replaces what was known of it.
     Locate {
         /// By what name the buffer appears in the ground truth.
         name: String,
@@ -51,9 +51,9 @@ pub enum Request {
     /// Tells where the payload of TCP and UDP packets went that NICs received since.
     ///
     /// Reply: `{"dmabuf_bytes":…,"elsewhere_bytes":…,"guest_ram_bytes":…,"device_window_bytes":…,
-    /// "header_buffer_bytes":…,"repeated_bytes":…,"buffers":{"name":bytes},"nics":[…]}`, each of `nics` with the same
-    /// fields. `dmabuf_bytes` went to located buffers and `elsewhere_bytes` did not; the same bytes
-    /// divide into `guest_ram_bytes` and `device_window_bytes`. Headers are not counted; payload that a
+    /// "devices":{"gpu0":bytes},"header_buffer_bytes":…,"repeated_bytes":…,"buffers":{"name":bytes},"nics":[…]}`,
+    /// each of `nics` with the same fields. `dmabuf_bytes` went to located buffers and `elsewhere_bytes` did not;
+    /// the same bytes divide into `guest_ram_bytes` and `device_window_bytes`, and these by `devices`. Headers are not counted; payload that a
     /// fault put into header buffers is only in `header_buffer_bytes`. A byte of a TCP stream counts where
     /// it was written first; bytes that a sender sends again are only in `repeated_bytes`.
     GroundTruth,

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, HardwareConfig, NicConfig};
 use crate::control::{ControlError, Request, parse_nonce};
 use crate::ethernet::MacAddress;
+use crate::gpu::{self, GpuConfig};
 use crate::ground_truth::{Filter, GroundTruth};
 use crate::gve::{self, Connections, Gve};
 use crate::misuse::MisuseLog;
@@ -28,6 +29,22 @@ pub enum Error {
         index: usize,
         /// Which value.
         source: ConfigError,
+    },
+    /// A value of the configuration is out of its range.
+    #[error("GPU {index}: {source}")]
+    Gpu {
+        /// Which GPU.
+        index: usize,
+        /// Which value.
+        source: ConfigError,
+    },
+    /// The system refused memory for a GPU.
+    #[error("cannot make the memory of {gpu}: {source}")]
+    GpuMemory {
+        /// Which GPU.
+        gpu: String,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A fault of the switch is out of its range.
     #[error("switch: {0}")]
@@ -55,8 +72,8 @@ pub struct PciFunction {
     pub socket: PathBuf,
     /// What it is, for people.
     pub description: String,
-    /// The NIC's address, by which it can be found in the guest.
-    pub mac: MacAddress,
+    /// For a NIC its address, by which it can be found in the guest.
+    pub mac: Option<MacAddress>,
 }
 
 /// The running hardware of one machine. Dropping it ends its threads and removes its sockets.
@@ -93,6 +110,10 @@ impl Hardware {
         for (nic, mac) in config.nics.iter().zip(addresses) {
             hardware.add_nic(nic, mac, socket_folder)?;
         }
+        for (index, gpu) in config.gpus.iter().enumerate() {
+            gpu.check().map_err(|source| Error::Gpu { index, source })?;
+            hardware.add_gpu(index, gpu, socket_folder)?;
+        }
         Ok(hardware)
     }
 
@@ -113,14 +134,45 @@ impl Hardware {
         self.switch.attach(port, mac);
         let device: Arc<Gve> = Arc::clone(&nic);
         let function = Function::new(device, gve::identity(config), vectors, memory);
-        let socket = socket_folder.join(format!("gve{index}.sock"));
-        let server = Server::start(&socket, function)
-            .map_err(|source| Error::Socket { path: socket.clone(), source })?;
         let text = mac.map(|byte| format!("{byte:02x}")).join(":");
         let queues = config.queue_pairs;
         let description = format!("gve NIC {index}, {text}, {queues} queue pairs");
-        self.functions.push(PciFunction { socket, description, mac });
+        self.serve(function, &format!("gve{index}"), description, Some(mac), socket_folder)?;
         self.nics.push(nic);
+        Ok(())
+    }
+
+    fn add_gpu(&mut self, index: usize, config: &GpuConfig, socket_folder: &Path) -> Result<(), Error> {
+        let name = format!("gpu{index}");
+        let memory = self.bus.address_space();
+        let identity = gpu::identity(config);
+        let vectors = Arc::new(Vectors::new(identity.interrupts().count()));
+        let connections = gpu::Connections {
+            name: name.clone(),
+            memory: Arc::clone(&memory),
+            vectors: Arc::clone(&vectors),
+            bus: Arc::clone(&self.bus),
+            misuse: Arc::clone(&self.misuse),
+        };
+        let device = gpu::build(config, connections)
+            .map_err(|source| Error::GpuMemory { gpu: format!("{name} ({config})"), source })?;
+        let function = Function::new(device, identity, vectors, memory);
+        let mebibytes = config.vram >> 20;
+        self.serve(function, &name, format!("GPU {index}, {config}, {mebibytes} MiB"), None, socket_folder)
+    }
+
+    fn serve(
+        &mut self,
+        function: Function,
+        name: &str,
+        description: String,
+        mac: Option<MacAddress>,
+        socket_folder: &Path,
+    ) -> Result<(), Error> {
+        let socket = socket_folder.join(format!("{name}.sock"));
+        let server = Server::start(&socket, function)
+            .map_err(|source| Error::Socket { path: socket.clone(), source })?;
+        self.functions.push(PciFunction { socket, description, mac });
         self.servers.push(server);
         Ok(())
     }
@@ -152,7 +204,7 @@ impl Hardware {
                 self.ground_truth.start(Filter { nic, tcp_destination_port });
                 Ok(json!({}))
             }
-            Request::GroundTruth => to_json(&self.ground_truth.report()),
+            Request::GroundTruth => to_json(&self.ground_truth.report(&self.bus)),
             Request::Switch(faults) => {
                 faults.check().map_err(|error| ControlError::new(error.to_string()))?;
                 self.switch.set_faults(faults);

@@ -10,8 +10,8 @@
 //!
 //! - [`bus`]: guest memory, mapped from the descriptors that QEMU hands over, and memory windows of
 //!   emulated devices. All DMA goes through it, so it can tell where every byte went.
-//! - `vfio_user`: the protocol server; `pci`: configuration space and MSI-X of a function.
-//! - `gve`: the NIC model; `ethernet`: packets, checksums, segmentation; `switch`: what joins the NICs.
+//! - `vfio_user`: the protocol server; `pci`: configuration space, BARs and interrupts of a function.
+//! - `gpu`: the GPU models; `gve`: the NIC model; `ethernet`: packets, checksums, segmentation; `switch`: what joins the NICs.
 //! - `ground_truth`: where received payload really went, page by page.
 //!
 //! Guests need nothing but their own drivers. QEMU needs, for every [`PciFunction`], the option
@@ -29,6 +29,7 @@ mod clock;
 pub mod config;
 pub mod control;
 mod ethernet;
+mod gpu;
 mod ground_truth;
 mod gve;
 mod hardware;
@@ -40,6 +41,7 @@ mod vfio_user;
 pub use config::{ConfigError, HardwareConfig, NicConfig, SwitchFaults};
 pub use control::{NicFault, Request};
 pub use ethernet::MacAddress;
+pub use gpu::{Driver, Firmware, GpuConfig, KernelDriver, Part};
 pub use hardware::{Error, Hardware, PciFunction};
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -45,6 +45,11 @@ impl MisuseLog {
         }
     }
 
+    /// Whether tracing was asked for.
+    pub(crate) fn traces(&self) -> bool {
+        self.trace
+    }
+
     /// All entries, oldest first; the last one tells how many were left out.
     pub(crate) fn entries(&self) -> Vec<String> {
         let entries = lock(&self.entries);

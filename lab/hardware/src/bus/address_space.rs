@@ -55,6 +55,10 @@ impl AddressSpace {
         AddressSpace { bus, regions: RwLock::default() }
     }
 
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
     /// Maps `size` bytes of `file` from `offset` on at `address`; replaces what was there.
     ///
     /// # Errors
@@ -328,18 +332,19 @@ mod tests {
 
     #[test]
     fn a_device_window_is_one_more_region() {
-        let (bus, window) = (Bus::new(), SharedMemory::create("window", PAGE_SIZE).unwrap());
-        let seen = SharedMemory::map(file(&window)).unwrap();
+        let bus = Bus::new();
+        let window = bus.device_memory("gpu", 2 * PAGE_SIZE).unwrap();
         let space = bus.address_space();
         space.map(0xf000_0000, PAGE_SIZE, None, true).unwrap();
-        bus.add_window(0xf000_0000, window);
-        let mut residences = Vec::new();
-        space.write_telling(0xf000_0010, b"hi", |page, _| residences.push(page.residence())).unwrap();
-        assert_eq!(residences, [Residence::DeviceWindow]);
+        bus.place_window(&window, Some(0xf000_0000), PAGE_SIZE..2 * PAGE_SIZE);
+        let mut pages = Vec::new();
+        space.write_telling(0xf000_0010, b"hi", |page, _| pages.push(page)).unwrap();
+        assert_eq!(pages.iter().map(|page| page.residence()).collect::<Vec<_>>(), [Residence::DeviceWindow]);
+        assert_eq!(bus.device_of(pages[0]).as_deref(), Some("gpu"));
         let mut raw = [0; 2];
-        seen.read(0x10, &mut raw).unwrap();
+        window.memory().read(PAGE_SIZE + 0x10, &mut raw).unwrap();
         assert_eq!(&raw, b"hi");
-        bus.remove_window(0xf000_0000);
+        bus.place_window(&window, None, PAGE_SIZE..2 * PAGE_SIZE);
         assert_eq!(space.write(0xf000_0000, &[0]), Err(DmaError::NotReachable(0xf000_0000)));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Two kinds of memory are on it: the guest's, which QEMU announces to every function with
 //! descriptors ([`AddressSpace::map`]), and memory windows of emulated devices in this process
-//! ([`Bus::add_window`]). For a device that does DMA they are the same: a range of bus addresses.
+//! (`Bus::place_window`). For a device that does DMA they are the same: a range of bus addresses.
 //! The difference is kept for ground truth alone ([`Residence`]).
 
 mod address_space;
@@ -34,8 +34,12 @@ pub enum Residence {
 pub(crate) struct Backing {
     id: u32,
     residence: Residence,
+    name: String,
     memory: SharedMemory,
 }
+
+/// Memory that belongs to an emulated device.
+pub(crate) type DeviceMemory = Backing;
 
 impl Backing {
     pub(crate) fn memory(&self) -> &SharedMemory {
@@ -65,6 +69,8 @@ impl Page {
 
 struct Window {
     addresses: Range<u64>,
+    /// Which part of the memory.
+    part: Range<u64>,
     backing: Arc<Backing>,
 }
 
@@ -73,6 +79,7 @@ struct Window {
 pub struct Bus {
     files: Mutex<Files>,
     windows: RwLock<Vec<Window>>,
+    devices: Mutex<Vec<Weak<DeviceMemory>>>,
     spaces: Mutex<Vec<Weak<AddressSpace>>>,
 }
 
@@ -97,25 +104,45 @@ impl Bus {
         space
     }
 
-    /// Puts memory of a device at a bus address. Memory that was there before stays hidden behind it
-    /// until [`Bus::remove_window`].
-    pub fn add_window(&self, address: u64, memory: SharedMemory) {
+    /// New memory of a device, which reads as zero. It has no address on the bus before
+    /// [`Bus::place_window`].
+    ///
+    /// # Errors
+    /// What the system said when it refused the memory.
+    pub(crate) fn device_memory(&self, name: &str, size: u64) -> io::Result<Arc<DeviceMemory>> {
+        let memory = SharedMemory::create(name, size)?;
         let id = lock(&self.files).next_id();
-        let addresses = address..address.saturating_add(memory.len());
-        let backing = Arc::new(Backing { id, residence: Residence::DeviceWindow, memory });
-        crate::write_lock(&self.windows).push(Window { addresses, backing });
+        let name = name.to_owned();
+        let backing = Arc::new(Backing { id, residence: Residence::DeviceWindow, name, memory });
+        let mut devices = lock(&self.devices);
+        devices.retain(|device| device.strong_count() > 0);
+        devices.push(Arc::downgrade(&backing));
+        Ok(backing)
     }
 
-    /// Takes the window that starts at `address` away.
-    pub fn remove_window(&self, address: u64) {
-        crate::write_lock(&self.windows).retain(|window| window.addresses.start != address);
+    /// Puts a part of a device's memory at a bus address, or takes it away. It is at one address at a time.
+    /// Memory that was there before stays hidden behind it.
+    pub(crate) fn place_window(&self, memory: &Arc<DeviceMemory>, address: Option<u64>, part: Range<u64>) {
+        let mut windows = crate::write_lock(&self.windows);
+        windows.retain(|window| !Arc::ptr_eq(&window.backing, memory) || window.part != part);
+        if let Some(address) = address {
+            let addresses = address..address.saturating_add(part.end - part.start);
+            windows.push(Window { addresses, part, backing: Arc::clone(memory) });
+        }
+    }
+
+    /// The name of the device whose memory a page is; `None` for guest memory.
+    pub(crate) fn device_of(&self, page: Page) -> Option<String> {
+        let devices = lock(&self.devices);
+        let mut alive = devices.iter().filter_map(Weak::upgrade);
+        alive.find(|device| device.id == page.backing).map(|device| device.name.clone())
     }
 
     /// The window at an address: its memory, the offset in it, and how many bytes follow.
     fn window(&self, address: u64) -> Option<(Arc<Backing>, u64, u64)> {
         let windows = crate::read_lock(&self.windows);
         let window = windows.iter().find(|window| window.addresses.contains(&address))?;
-        let offset = address - window.addresses.start;
+        let offset = window.part.start + (address - window.addresses.start);
         Some((Arc::clone(&window.backing), offset, window.addresses.end - address))
     }
 
@@ -132,12 +159,14 @@ impl Bus {
         }
         let id = files.next_id();
         let memory = SharedMemory::map(file)?;
-        let backing = Arc::new(Backing { id, residence: Residence::GuestRam, memory });
+        let name = "guest memory".to_owned();
+        let backing = Arc::new(Backing { id, residence: Residence::GuestRam, name, memory });
         files.known.push((identity, Arc::downgrade(&backing)));
         Ok(backing)
     }
 
-    /// Every part of memory that has an address on the bus, each once.
+    /// Every part of guest memory that has an address on the bus, each once, and all memory of devices: what
+    /// lies beyond a small window has no address, and yet is there.
     fn reachable(&self) -> Vec<(Arc<Backing>, Vec<Range<u64>>)> {
         let mut parts: Vec<(Arc<Backing>, Vec<Range<u64>>)> = Vec::new();
         let mut add = |backing: &Arc<Backing>, range: Range<u64>| match parts
@@ -150,8 +179,8 @@ impl Bus {
         for space in lock(&self.spaces).iter().filter_map(Weak::upgrade) {
             space.for_each_backed_region(&mut add);
         }
-        for window in crate::read_lock(&self.windows).iter() {
-            add(&window.backing, 0..window.backing.memory.len());
+        for device in lock(&self.devices).iter().filter_map(Weak::upgrade) {
+            add(&device, 0..device.memory.len());
         }
         for (_, ranges) in &mut parts {
             *ranges = union(std::mem::take(ranges));

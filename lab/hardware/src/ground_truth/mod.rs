@@ -49,7 +49,7 @@ struct NicCounts {
 }
 
 /// What [`GroundTruth::locate`] found.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Located {
     /// Pages the buffer is said to have.
     pub(crate) pages: u64,
@@ -59,6 +59,8 @@ pub(crate) struct Located {
     pub(crate) guest_ram_pages: u64,
     /// Those found in a memory window of a device.
     pub(crate) device_window_pages: u64,
+    /// Those by the device whose memory they are.
+    pub(crate) devices: BTreeMap<String, u64>,
     /// Further places with a mark of a page that was already found: stale copies.
     pub(crate) duplicates: u64,
 }
@@ -74,6 +76,8 @@ pub(crate) struct Counts {
     pub(crate) guest_ram_bytes: u64,
     /// Bytes that went to memory windows of devices, located or not.
     pub(crate) device_window_bytes: u64,
+    /// Those by the device whose memory they are.
+    pub(crate) devices: BTreeMap<String, u64>,
     /// Payload put into header buffers, by the fault "linear"; in none of the others.
     pub(crate) header_buffer_bytes: u64,
     /// Bytes of TCP streams that had been written before, wherever; in none of the others.
@@ -135,8 +139,7 @@ impl GroundTruth {
             state.buffers.len() - 1
         });
         state.located.retain(|_, of| *of != buffer);
-        let mut result =
-            Located { pages, found: 0, guest_ram_pages: 0, device_window_pages: 0, duplicates: 0 };
+        let mut result = Located { pages, ..Located::default() };
         let mut seen = HashSet::new();
         for Mark { page, index } in marks {
             state.located.insert(page, buffer);
@@ -148,6 +151,9 @@ impl GroundTruth {
             match page.residence() {
                 Residence::GuestRam => result.guest_ram_pages += 1,
                 Residence::DeviceWindow => result.device_window_pages += 1,
+            }
+            if let Some(device) = bus.device_of(page) {
+                *result.devices.entry(device).or_default() += 1;
             }
         }
         Ok(result)
@@ -182,7 +188,7 @@ impl GroundTruth {
     }
 
     /// The counts as of now.
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self, bus: &Bus) -> Report {
         let state = lock(&self.state);
         let named: BTreeMap<_, _> = state.buffers.iter().map(|name| (name.clone(), 0)).collect();
         let mut total = Counts { buffers: named.clone(), ..Counts::default() };
@@ -197,6 +203,9 @@ impl GroundTruth {
             for (page, bytes) in &nic.pages {
                 let buffer = state.located.get(page).and_then(|buffer| state.buffers.get(*buffer));
                 counts.add(page.residence(), buffer, *bytes);
+                if let Some(device) = bus.device_of(*page) {
+                    *counts.devices.entry(device).or_default() += *bytes;
+                }
             }
             total.add_all(&counts);
             nics.push(counts);
@@ -242,6 +251,9 @@ impl Counts {
         for (name, bytes) in &other.buffers {
             *self.buffers.entry(name.clone()).or_default() += bytes;
         }
+        for (name, bytes) in &other.devices {
+            *self.devices.entry(name.clone()).or_default() += bytes;
+        }
     }
 }
 
@@ -266,7 +278,8 @@ mod tests {
         let ram = SharedMemory::create("ram", 8 * PAGE_SIZE).unwrap();
         let space = bus.address_space();
         space.map(0, 8 * PAGE_SIZE, Some((ram.file().try_clone().unwrap(), 0)), true).unwrap();
-        bus.add_window(0x100000, SharedMemory::create("window", 2 * PAGE_SIZE).unwrap());
+        let window = bus.device_memory("gpu0", 2 * PAGE_SIZE).unwrap();
+        bus.place_window(&window, Some(0x100000), 0..2 * PAGE_SIZE);
         let truth = GroundTruth::new(2);
 
         let mut account = open(&truth, 1, 5201);
@@ -288,11 +301,12 @@ mod tests {
         assert_eq!((located.pages, located.found, located.duplicates), (3, 2, 1));
         assert_eq!(located.guest_ram_pages + located.device_window_pages, 2);
 
-        let report = truth.report();
+        let report = truth.report(&bus);
         assert_eq!(report.total.dmabuf_bytes, 400);
         assert_eq!(report.total.elsewhere_bytes, 200);
         assert_eq!(report.total.guest_ram_bytes, 400);
         assert_eq!(report.total.device_window_bytes, 200);
+        assert_eq!(report.total.devices, BTreeMap::from([("gpu0".to_owned(), 200)]));
         assert_eq!(report.total.header_buffer_bytes, 16);
         assert_eq!(report.total.repeated_bytes, 616);
         assert_eq!(report.total.buffers["gpu"], 400);
@@ -300,13 +314,14 @@ mod tests {
         assert_eq!(report.nics[1], report.total);
 
         truth.start(Filter::default());
-        assert_eq!(truth.report().total, Counts::default());
+        assert_eq!(truth.report(&bus).total, Counts::default());
     }
 
     #[test]
     fn only_what_the_filter_lets_pass_is_counted() {
         let bus = Bus::new();
-        bus.add_window(0, SharedMemory::create("window", PAGE_SIZE).unwrap());
+        let window = bus.device_memory("gpu0", PAGE_SIZE).unwrap();
+        bus.place_window(&window, Some(0), 0..PAGE_SIZE);
         let space = bus.address_space();
         let truth = GroundTruth::new(2);
         truth.start(Filter { nic: Some(0), tcp_destination_port: Some(80) });
@@ -315,6 +330,6 @@ mod tests {
             space.write_telling(0, &[1; 10], |page, bytes| account.wrote(page, bytes)).unwrap();
             truth.close(account);
         }
-        assert_eq!(truth.report().total.elsewhere_bytes, 10);
+        assert_eq!(truth.report(&bus).total.elsewhere_bytes, 10);
     }
 }

@@ -46,7 +46,7 @@ use crate::ethernet::{ETHERNET_HEADER, Frame, MacAddress};
 use crate::ground_truth::GroundTruth;
 use crate::lock;
 use crate::misuse::MisuseLog;
-use crate::pci::{Device, Identity, MsixCapability, Vectors};
+use crate::pci::{Bar, Capability, Device, Identity, MsixCapability, Vectors};
 use crate::switch::{Port, Switch};
 use interrupts::RetryAt;
 use receive::{Arrival, Delivery};
@@ -70,8 +70,22 @@ pub(crate) fn identity(config: &NicConfig) -> Identity {
         class: 0x02_0000,
         // From revision 1 on the admin queue has an address and a length.
         revision: 1,
-        bar_sizes: [0x1000, 0x2000, 0x1000, 0, 0, 0],
-        msix: MsixCapability { vectors: vector_count(config) as u16, bar: 1, table: 0, pending: 0x1000 },
+        bars: [
+            Bar::Memory32(0x1000),
+            Bar::Memory32(0x2000),
+            Bar::Memory32(0x1000),
+            Bar::None,
+            Bar::None,
+            Bar::None,
+        ],
+        capabilities: vec![Capability::Msix(MsixCapability {
+            vectors: vector_count(config) as u16,
+            bar: 1,
+            table: 0,
+            pending: 0x1000,
+        })],
+        capabilities_at: 0x40,
+        registers: Vec::new(),
     }
 }
 

@@ -148,12 +148,13 @@ impl StatisticsReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::{Bus, PAGE_SIZE, SharedMemory};
+    use crate::bus::{Bus, PAGE_SIZE};
 
     #[test]
     fn the_device_writes_the_end_of_the_report() {
         let bus = Bus::new();
-        bus.add_window(0, SharedMemory::create("report", PAGE_SIZE).unwrap());
+        let report = bus.device_memory("report", PAGE_SIZE).unwrap();
+        bus.place_window(&report, Some(0), 0..PAGE_SIZE);
         let memory = bus.address_space();
         // Room for two queues of each kind: six entries of the driver each, then the device's eight.
         let mut report = StatisticsReport::new(0x100, HEADER_SIZE + 24 * ENTRY_SIZE).unwrap();

@@ -1,35 +1,53 @@
-//! What all emulated PCI functions have in common: configuration space, BARs and MSI-X.
+//! What all emulated PCI functions have in common: configuration space, BARs and interrupts.
 
 mod configuration;
+mod identity;
+mod plain_registers;
 mod vectors;
 
-pub(crate) use configuration::{ConfigurationSpace, Identity, MsixCapability};
+pub(crate) use identity::{BAR_COUNT, Bar, Capability, Identity, Interrupts, Link, MsixCapability};
+pub(crate) use plain_registers::PlainRegisters;
 pub(crate) use vectors::Vectors;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use crate::bus::AddressSpace;
+use crate::bus::{AddressSpace, Bus, DeviceMemory};
 use crate::lock;
-
-/// BARs of a function.
-pub(crate) const BAR_COUNT: usize = 6;
+use configuration::ConfigurationSpace;
 
 /// What a device model has to say behind the BARs of its function.
 ///
 /// All methods are called from the thread that serves the function, and must not wait: the guest's
 /// processor may stand still meanwhile.
 pub(crate) trait Device: Send + Sync {
-    /// The driver reads from a BAR; `into` is within it.
+    /// The driver reads from a BAR; `into` is within it, and not within memory of [`Device::memory`].
     fn read(&self, bar: usize, offset: u64, into: &mut [u8]);
 
-    /// The driver writes to a BAR; `from` is within it.
+    /// The driver writes to a BAR; `from` is within it, and not within memory of [`Device::memory`].
     fn write(&self, bar: usize, offset: u64, from: &[u8]);
 
-    /// MSI-X vectors became usable: what was signalled in vain may be signalled again.
-    fn vectors_changed(&self);
+    /// Parts of BARs that are plain memory: the client maps them, and peers reach them by DMA. Asked once.
+    fn memory(&self) -> Vec<BarMemory> {
+        Vec::new()
+    }
 
-    /// Back to the state after power-on.
+    /// Interrupt vectors became usable: what was signalled in vain may be signalled again.
+    fn vectors_changed(&self) {}
+
+    /// Back to the state after power-on. Memory keeps what is in it.
     fn reset(&self);
+}
+
+/// A part of a BAR that is memory of the device.
+#[derive(Clone)]
+pub(crate) struct BarMemory {
+    /// Which BAR; at most one part of each.
+    pub(crate) bar: usize,
+    /// Which part of it, in whole pages.
+    pub(crate) range: Range<u64>,
+    /// The memory; what is at offset n of the BAR is at offset n of the memory.
+    pub(crate) memory: Arc<DeviceMemory>,
 }
 
 /// A PCI function.
@@ -39,6 +57,7 @@ pub(crate) struct Function {
     configuration: Mutex<ConfigurationSpace>,
     vectors: Arc<Vectors>,
     address_space: Arc<AddressSpace>,
+    memory: Vec<BarMemory>,
 }
 
 /// An access to what the function does not have.
@@ -53,11 +72,30 @@ impl Function {
         address_space: Arc<AddressSpace>,
     ) -> Function {
         let configuration = Mutex::new(ConfigurationSpace::new(&identity));
-        Function { device, identity, configuration, vectors, address_space }
+        let memory = device.memory();
+        Function { device, identity, configuration, vectors, address_space, memory }
     }
 
-    pub(crate) fn bar_sizes(&self) -> [u32; BAR_COUNT] {
-        self.identity.bar_sizes
+    /// Bytes of a BAR; 0 where there is none.
+    pub(crate) fn bar_size(&self, bar: usize) -> u64 {
+        self.identity.bars.get(bar).map_or(0, |bar| bar.size())
+    }
+
+    /// The part of a BAR that is memory.
+    pub(crate) fn bar_memory(&self, bar: usize) -> Option<&BarMemory> {
+        self.memory.iter().find(|memory| memory.bar == bar)
+    }
+
+    pub(crate) fn configuration_size(&self) -> u64 {
+        if self.identity.is_express() {
+            configuration::EXPRESS_SIZE as u64
+        } else {
+            configuration::CONVENTIONAL_SIZE as u64
+        }
+    }
+
+    pub(crate) fn interrupts(&self) -> Interrupts {
+        self.identity.interrupts()
     }
 
     pub(crate) fn vectors(&self) -> &Vectors {
@@ -73,25 +111,56 @@ impl Function {
     }
 
     pub(crate) fn write_configuration(&self, offset: u64, from: &[u8]) -> Result<(), OutOfRange> {
-        lock(&self.configuration).write(offset, from)
+        let mut configuration = lock(&self.configuration);
+        configuration.write(offset, from)?;
+        self.place_windows(&configuration);
+        Ok(())
+    }
+
+    /// Puts the memory of BARs on the bus where the driver (or the firmware) wants it.
+    fn place_windows(&self, configuration: &ConfigurationSpace) {
+        for BarMemory { bar, range, memory } in &self.memory {
+            let address = configuration.bar_address(*bar).and_then(|bar| bar.checked_add(range.start));
+            self.bus().place_window(memory, address, range.clone());
+        }
+    }
+
+    fn bus(&self) -> &Bus {
+        self.address_space.bus()
     }
 
     pub(crate) fn read_bar(&self, bar: usize, offset: u64, into: &mut [u8]) -> Result<(), OutOfRange> {
         self.check(bar, offset, into.len())?;
-        self.device.read(bar, offset, into);
-        Ok(())
+        match self.memory_at(bar, offset, into.len()) {
+            Some(memory) => memory.memory().read(offset, into).ok_or(OutOfRange),
+            None => {
+                self.device.read(bar, offset, into);
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn write_bar(&self, bar: usize, offset: u64, from: &[u8]) -> Result<(), OutOfRange> {
         self.check(bar, offset, from.len())?;
-        self.device.write(bar, offset, from);
-        Ok(())
+        match self.memory_at(bar, offset, from.len()) {
+            Some(memory) => memory.memory().write(offset, from).ok_or(OutOfRange),
+            None => {
+                self.device.write(bar, offset, from);
+                Ok(())
+            }
+        }
     }
 
     fn check(&self, bar: usize, offset: u64, length: usize) -> Result<(), OutOfRange> {
-        let size = self.identity.bar_sizes.get(bar).copied().unwrap_or(0);
         let end = offset.checked_add(length as u64).ok_or(OutOfRange)?;
-        if end <= u64::from(size) { Ok(()) } else { Err(OutOfRange) }
+        if end <= self.bar_size(bar) { Ok(()) } else { Err(OutOfRange) }
+    }
+
+    /// The memory that an access goes to. The client maps it, but may also ask.
+    fn memory_at(&self, bar: usize, offset: u64, length: usize) -> Option<&DeviceMemory> {
+        let part = self.bar_memory(bar)?;
+        let within = offset >= part.range.start && offset + length as u64 <= part.range.end;
+        within.then_some(&*part.memory)
     }
 
     /// Connects vectors from `start` on to event descriptors, or disconnects them.
@@ -107,7 +176,10 @@ impl Function {
 
     /// Function-level reset.
     pub(crate) fn reset(&self) {
-        *lock(&self.configuration) = ConfigurationSpace::new(&self.identity);
+        let mut configuration = lock(&self.configuration);
+        *configuration = ConfigurationSpace::new(&self.identity);
+        self.place_windows(&configuration);
+        drop(configuration);
         self.device.reset();
     }
 

@@ -1,14 +1,14 @@
 //! What the client can ask of a function, command by command.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::messages::{Fields, MAXIMUM_DESCRIPTORS, MAXIMUM_TRANSFER};
 use super::transport::Message;
-use crate::pci::{BAR_COUNT, Function};
+use crate::pci::{BAR_COUNT, BarMemory, Function, Interrupts};
 
 const VERSION: u16 = 1;
 const DMA_MAP: u16 = 2;
@@ -24,16 +24,23 @@ const DEVICE_RESET: u16 = 13;
 /// Regions by index: six BARs, expansion ROM, configuration space, VGA (VFIO_PCI_*_REGION_INDEX).
 const REGION_COUNT: u32 = 9;
 const REGION_CONFIGURATION: u32 = 7;
-const CONFIGURATION_SIZE: u64 = 256;
 
 /// Interrupts by index: INTx, MSI, MSI-X, error, request (VFIO_PCI_*_IRQ_INDEX).
 const IRQ_COUNT: u32 = 5;
+const IRQ_MSI: u32 = 1;
 const IRQ_MSIX: u32 = 2;
 
 const DEVICE_FLAG_RESET: u32 = 1 << 0;
 const DEVICE_FLAG_PCI: u32 = 1 << 1;
 const REGION_FLAG_READ: u32 = 1 << 0;
 const REGION_FLAG_WRITE: u32 = 1 << 1;
+const REGION_FLAG_MMAP: u32 = 1 << 2;
+const REGION_FLAG_CAPABILITIES: u32 = 1 << 3;
+/// A list of the parts of a region that can be mapped (VFIO_REGION_INFO_CAP_SPARSE_MMAP), version 1.
+const REGION_CAPABILITY_SPARSE_MMAP: u32 = 1 | 1 << 16;
+/// Bytes of what is said of a region, and of the capability with one part.
+const REGION_INFO_SIZE: u32 = 32;
+const SPARSE_MMAP_SIZE: u32 = 32;
 const IRQ_FLAG_EVENTFD: u32 = 1 << 0;
 const IRQ_FLAG_NORESIZE: u32 = 1 << 3;
 const MAP_FLAG_WRITE: u32 = 1 << 1;
@@ -43,18 +50,34 @@ const SET_DATA_BOOL: u32 = 1 << 1;
 const SET_DATA_EVENTFD: u32 = 1 << 2;
 const SET_ACTION_TRIGGER: u32 = 1 << 5;
 
-/// Executes a command and appends the payload of its answer to `reply`.
+/// Executes a command and appends the payload of its answer to `reply`; returns the descriptor that the
+/// answer brings, if any.
 ///
 /// # Errors
 /// The error number that the client shall be told.
-pub(super) fn execute(function: &Function, message: &Message, reply: &mut Vec<u8>) -> Result<(), Errno> {
+pub(super) fn execute<'function>(
+    function: &'function Function,
+    message: &Message,
+    reply: &mut Vec<u8>,
+) -> Result<Option<BorrowedFd<'function>>, Errno> {
     let mut fields = Fields(&message.payload);
+    if message.header.command == DEVICE_GET_REGION_INFO {
+        return region_info(function, &mut fields, reply).ok_or(Errno::EINVAL);
+    }
+    execute_plain(function, message, fields, reply).map(|()| None)
+}
+
+fn execute_plain(
+    function: &Function,
+    message: &Message,
+    mut fields: Fields<'_>,
+    reply: &mut Vec<u8>,
+) -> Result<(), Errno> {
     let done = match message.header.command {
         VERSION => version(&mut fields, reply),
         DMA_MAP => return dma_map(function, fields, &message.descriptors),
         DMA_UNMAP => dma_unmap(function, &mut fields, &message.payload, reply),
         DEVICE_GET_INFO => device_info(reply),
-        DEVICE_GET_REGION_INFO => region_info(function, &mut fields, reply),
         DEVICE_GET_IRQ_INFO => irq_info(function, &mut fields, reply),
         DEVICE_SET_IRQS => return set_irqs(function, fields, &message.descriptors),
         REGION_READ => region_read(function, &mut fields, reply),
@@ -126,22 +149,46 @@ fn device_info(reply: &mut Vec<u8>) -> Option<()> {
 
 fn region_size(function: &Function, region: u32) -> u64 {
     match region {
-        REGION_CONFIGURATION => CONFIGURATION_SIZE,
-        _ => function.bar_sizes().get(region as usize).copied().unwrap_or(0).into(),
+        REGION_CONFIGURATION => function.configuration_size(),
+        _ => function.bar_size(region as usize),
     }
 }
 
-fn region_info(function: &Function, fields: &mut Fields<'_>, reply: &mut Vec<u8>) -> Option<()> {
-    let (_argsz, _flags, region) = (fields.u32()?, fields.u32()?, fields.u32()?);
+/// Tells size and access of a region. A region with memory comes with the memory's descriptor, and if only a
+/// part of it is memory, with a capability that says which; a client that left no room for it asks again.
+fn region_info<'function>(
+    function: &'function Function,
+    fields: &mut Fields<'_>,
+    reply: &mut Vec<u8>,
+) -> Option<Option<BorrowedFd<'function>>> {
+    let (room, _flags, region) = (fields.u32()?, fields.u32()?, fields.u32()?);
     if region >= REGION_COUNT {
         return None;
     }
     let size = region_size(function, region);
-    let flags = if size > 0 { REGION_FLAG_READ | REGION_FLAG_WRITE } else { 0 };
-    put(reply, &[32, flags, region, 0]);
+    let mut flags = if size > 0 { REGION_FLAG_READ | REGION_FLAG_WRITE } else { 0 };
+    let memory = bar(region).and_then(|bar| function.bar_memory(bar));
+    let part = memory.map(|memory| &memory.range).filter(|range| **range != (0..size));
+    let mut needed = REGION_INFO_SIZE;
+    let mut capability_at = 0;
+    if memory.is_some() {
+        flags |= REGION_FLAG_MMAP;
+    }
+    if part.is_some() {
+        flags |= REGION_FLAG_CAPABILITIES;
+        needed += SPARSE_MMAP_SIZE;
+        capability_at = REGION_INFO_SIZE;
+    }
+    let fits = room >= needed;
+    put(reply, &[needed, flags, region, if fits { capability_at } else { 0 }]);
     reply.extend(size.to_ne_bytes());
     reply.extend(0u64.to_ne_bytes());
-    Some(())
+    if let Some(part) = part.filter(|_| fits) {
+        put(reply, &[REGION_CAPABILITY_SPARSE_MMAP, 0, 1, 0]);
+        reply.extend(part.start.to_ne_bytes());
+        reply.extend((part.end - part.start).to_ne_bytes());
+    }
+    Some(memory.map(|BarMemory { memory, .. }| memory.memory().file().as_fd()))
 }
 
 fn irq_info(function: &Function, fields: &mut Fields<'_>, reply: &mut Vec<u8>) -> Option<()> {
@@ -149,9 +196,18 @@ fn irq_info(function: &Function, fields: &mut Fields<'_>, reply: &mut Vec<u8>) -
     if index >= IRQ_COUNT {
         return None;
     }
-    let count = if index == IRQ_MSIX { function.vectors().count() as u32 } else { 0 };
+    let count = if Some(index) == irq_index(function) { function.vectors().count() as u32 } else { 0 };
     put(reply, &[16, IRQ_FLAG_EVENTFD | IRQ_FLAG_NORESIZE, index, count]);
     Some(())
+}
+
+/// By which kind of interrupt the function interrupts.
+fn irq_index(function: &Function) -> Option<u32> {
+    match function.interrupts() {
+        Interrupts::None => None,
+        Interrupts::Msi => Some(IRQ_MSI),
+        Interrupts::Msix(_) => Some(IRQ_MSIX),
+    }
 }
 
 /// Connects vectors to descriptors. Without any the vectors named are disconnected; a count of zero
@@ -165,7 +221,7 @@ fn set_irqs(function: &Function, mut fields: Fields<'_>, descriptors: &[OwnedFd]
     if index >= IRQ_COUNT || flags & SET_DATA_BOOL != 0 || flags & SET_ACTION_TRIGGER == 0 {
         return Err(Errno::EINVAL);
     }
-    if index != IRQ_MSIX {
+    if Some(index) != irq_index(function) {
         return if descriptors.is_empty() { Ok(()) } else { Err(Errno::EINVAL) };
     }
     let vectors = function.vectors().count();

@@ -1,7 +1,7 @@
 //! The server side of vfio-user, the protocol by which QEMU attaches a PCI function of another process
 //! (QEMU: docs/interop/vfio-user.rst, protocol version 0.0).
 //!
-//! Only what a PCI device with BARs, MSI-X and DMA by shared memory needs. One client at a time; when
+//! Only what a PCI device with BARs, memory in them, MSI or MSI-X, and DMA by shared memory needs. One client at a time; when
 //! it goes away the function is reset and the next one may come.
 
 mod commands;
@@ -101,8 +101,10 @@ fn serve(mut connection: Connection, function: &Function) -> io::Result<()> {
         let outcome = commands::execute(function, &message, &mut reply);
         if !message.header.wants_no_reply() {
             match outcome {
-                Ok(()) => connection.send(&message.header.reply(reply.len()), &reply)?,
-                Err(error) => connection.send(&message.header.error_reply(error), &[])?,
+                Ok(descriptor) => {
+                    connection.send(&message.header.reply(reply.len()), &reply, descriptor)?;
+                }
+                Err(error) => connection.send(&message.header.error_reply(error), &[], None)?,
             }
         }
         connection.recycle(message);

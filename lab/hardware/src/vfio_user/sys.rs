@@ -1,12 +1,12 @@
-//! Receiving descriptors from a socket.
+//! Receiving descriptors from a socket, and sending them.
 
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 use super::messages::MAXIMUM_DESCRIPTORS;
 
@@ -32,5 +32,26 @@ pub(super) fn receive(stream: &UnixStream, into: &mut [u8]) -> io::Result<(usize
             }
         }
         return Ok((message.bytes, descriptors));
+    }
+}
+
+/// Sends bytes, and a descriptor with the first of them. Returns how many bytes were sent.
+///
+/// # Errors
+/// What `sendmsg(2)` said.
+pub(super) fn send(
+    stream: &UnixStream,
+    parts: &[&[u8]; 2],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<usize> {
+    let parts = parts.map(IoSlice::new);
+    let numbers: Vec<RawFd> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control = if numbers.is_empty() { &[][..] } else { &rights[..] };
+    loop {
+        match sendmsg::<()>(stream.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
     }
 }

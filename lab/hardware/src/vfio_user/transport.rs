@@ -1,7 +1,7 @@
 //! Messages and the descriptors that come with them, over a stream socket.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::messages::{HEADER_SIZE, Header};
@@ -54,9 +54,18 @@ impl Connection {
         self.spare = message.payload;
     }
 
-    pub(super) fn send(&mut self, header: &Header, payload: &[u8]) -> io::Result<()> {
+    /// Sends a message, and a descriptor with it.
+    ///
+    /// # Errors
+    /// What the socket said.
+    pub(super) fn send(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         let header = header.encode();
-        let mut sent = self.stream.write_vectored(&[IoSlice::new(&header), IoSlice::new(payload)])?;
+        let mut sent = sys::send(&self.stream, &[&header, payload], descriptor)?;
         if sent < HEADER_SIZE {
             self.stream.write_all(&header[sent..])?;
             sent = HEADER_SIZE;

@@ -28,8 +28,8 @@ fn payload_is_found_in_the_buffer_it_was_received_into() {
     machine.hardware.request(&json!({"op": "ground_truth_start"}));
     let located =
         machine.hardware.request(&json!({"op": "locate", "name": "buffer", "nonce": NONCE, "pages": 2}));
-    let expected =
-        json!({"pages": 2, "found": 2, "guest_ram_pages": 2, "device_window_pages": 0, "duplicates": 0});
+    let expected = json!({"pages": 2, "found": 2, "guest_ram_pages": 2, "device_window_pages": 0,
+               "devices": {}, "duplicates": 0});
     assert_eq!(located, expected);
     b.post_all(&mut into);
     a.send(&mut out, &tcp(a.mac, b.mac, (1, 2), &pattern(8000)), CHECKSUM, 9000);
@@ -108,7 +108,7 @@ fn what_is_sent_again_is_counted_apart() {
 /// they arrive.
 fn arrivals(seed: u64) -> Vec<u32> {
     let faults = SwitchFaults { drop: 0.1, reorder: 0.1, duplicate: 0.1, delay_us: 0, seed };
-    let config = HardwareConfig { nics: vec![NicConfig::default(); 2], faults, trace: false };
+    let config = HardwareConfig { nics: vec![NicConfig::default(); 2], faults, ..HardwareConfig::default() };
     let mut machine = Machine::new(&config);
     let [a, b] = &mut machine.drivers[..] else { panic!() };
     let mut out = a.create_transmit_queue(0);
