@@ -17,6 +17,8 @@ pub struct Backend {
 
 /// Every backend that is compiled in, in the order in which [`discover`] lists their providers.
 pub const BACKENDS: &[Backend] = &[
+    #[cfg(feature = "amdgpu")]
+    Backend { name: crate::amdgpu::NAME, discover: crate::amdgpu::discover },
     #[cfg(feature = "udmabuf")]
     Backend { name: crate::udmabuf::NAME, discover: crate::udmabuf::discover },
     #[cfg(feature = "dma_heap")]

@@ -7,6 +7,8 @@
 //! Write it as a module that implements [`devmem_provider::Provider`], add a feature, and name it in the
 //! list [`BACKENDS`]. Nothing else knows backends by name.
 
+#[cfg(feature = "amdgpu")]
+pub mod amdgpu;
 mod discovery;
 #[cfg(feature = "dma_heap")]
 pub mod dma_heap;

@@ -25,6 +25,9 @@ mod errors;
 mod fdinfo;
 mod file;
 mod gpu;
+#[cfg(test)]
+pub(crate) mod headers;
+pub(crate) mod ioctl;
 mod memory;
 mod nodes;
 mod pci_function;
