@@ -19,6 +19,10 @@ pub struct Backend {
 pub const BACKENDS: &[Backend] = &[
     #[cfg(feature = "amdgpu")]
     Backend { name: crate::amdgpu::NAME, discover: crate::amdgpu::discover },
+    #[cfg(feature = "i915")]
+    Backend { name: crate::i915::NAME, discover: crate::i915::discover },
+    #[cfg(feature = "nouveau")]
+    Backend { name: crate::nouveau::NAME, discover: crate::nouveau::discover },
     #[cfg(feature = "udmabuf")]
     Backend { name: crate::udmabuf::NAME, discover: crate::udmabuf::discover },
     #[cfg(feature = "dma_heap")]

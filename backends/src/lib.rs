@@ -14,6 +14,10 @@ mod discovery;
 pub mod dma_heap;
 #[cfg(feature = "drm")]
 mod drm;
+#[cfg(feature = "i915")]
+pub mod i915;
+#[cfg(feature = "nouveau")]
+pub mod nouveau;
 mod system_memory;
 #[cfg(feature = "udmabuf")]
 pub mod udmabuf;
