@@ -46,7 +46,13 @@ impl Device {
                 .because(format!("the node is one of {}", version.driver))
                 .remedy("make the nodes in /dev agree with /sys/class/drm"));
         }
-        Ok(Self { file, version, pci: nodes.pci.clone(), witness: Witness::default(), awake: OnceLock::new() })
+        Ok(Self {
+            file,
+            version,
+            pci: nodes.pci.clone(),
+            witness: Witness::default(),
+            awake: OnceLock::new(),
+        })
     }
 
     pub(crate) fn file(&self) -> &DrmFile {

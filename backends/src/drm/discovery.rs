@@ -15,8 +15,7 @@ pub(crate) fn discover<D: Driver>() -> Result<Vec<Arc<dyn Provider>>> {
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
     let mut first_failure = None;
     for (index, nodes) in devices.iter().enumerate() {
-        let name =
-            if devices.len() == 1 { D::BACKEND.to_owned() } else { format!("{}:{index}", D::BACKEND) };
+        let name = if devices.len() == 1 { D::BACKEND.to_owned() } else { format!("{}:{index}", D::BACKEND) };
         match try_out::<D>(nodes, name) {
             Ok(gpu) => providers.push(Arc::new(gpu)),
             Err(error) => {
