@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use devmem_provider::{
-    Capabilities, DeviceKind, Heap, Provider, ResidencyEvidence, Result, base_page_size,
-};
+use devmem_provider::{Capabilities, DeviceKind, Heap, Provider, ResidencyEvidence, Result, base_page_size};
 
 use crate::drm::{self, Device, Driver, GemBuffer, Nodes, Target};
 use crate::system_memory::{SystemBudget, always_system};

@@ -33,7 +33,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use devmem_provider::{
-    Buffer as _, Capabilities, DeviceKind, Heap, Placement, Provider, ResidencyEvidence, Result, base_page_size,
+    Buffer as _, Capabilities, DeviceKind, Heap, Placement, Provider, ResidencyEvidence, Result,
+    base_page_size,
 };
 
 use crate::drm::{self, Device, Driver, GemBuffer, Nodes, Target, View, judge_buffer};

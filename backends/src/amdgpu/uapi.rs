@@ -147,10 +147,7 @@ mod tests {
                 "DRM_IOCTL_AMDGPU_GEM_CREATE",
                 nix::request_code_readwrite!(BASE, COMMAND, size_of::<GemCreate>()),
             )
-            .value(
-                "DRM_IOCTL_AMDGPU_INFO",
-                nix::request_code_write!(BASE, COMMAND + 5, size_of::<Info>()),
-            )
+            .value("DRM_IOCTL_AMDGPU_INFO", nix::request_code_write!(BASE, COMMAND + 5, size_of::<Info>()))
             .value("sizeof(union drm_amdgpu_gem_create)", size_of::<GemCreate>() as u64)
             .value(
                 "offsetof(struct drm_amdgpu_info_device, ids_flags)",

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devmem_provider::{
-    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Placement, Provider,
-    Request, Residency, ResidencyEvidence, Result, base_page_size,
+    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Placement,
+    Provider, Request, Residency, ResidencyEvidence, Result, base_page_size,
 };
 use nix::errno::Errno;
 

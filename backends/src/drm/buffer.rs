@@ -63,7 +63,8 @@ impl<D: Driver> GemBuffer<D> {
         if self.last_page.get().is_none() {
             let page = base_page_size();
             let length = usize::try_from(page).map_err(|_| failed(Errno::EINVAL))?;
-            let view = View::map(self.export()?.as_fd(), self.size.saturating_sub(page), length).map_err(failed)?;
+            let view =
+                View::map(self.export()?.as_fd(), self.size.saturating_sub(page), length).map_err(failed)?;
             // Another thread may have been faster; its view serves as well.
             let _ = self.last_page.set(view);
         }

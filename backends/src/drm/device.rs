@@ -46,7 +46,18 @@ impl Device {
                 .because(format!("the node is one of {}", version.driver))
                 .remedy("make the nodes in /dev agree with /sys/class/drm"));
         }
-        Ok(Self { file, version, pci: nodes.pci.clone(), witness: Witness::default(), awake: OnceLock::new() })
+        if !file.can_export() {
+            return Err(Error::new(ErrorKind::Unsupported, "export DMA-bufs")
+                .on(node.display())
+                .because(format!("this kernel's {} does not offer it", version.driver)));
+        }
+        Ok(Self {
+            file,
+            version,
+            pci: nodes.pci.clone(),
+            witness: Witness::default(),
+            awake: OnceLock::new(),
+        })
     }
 
     pub(crate) fn file(&self) -> &DrmFile {

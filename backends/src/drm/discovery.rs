@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devmem_provider::{Buffer as _, Error, ErrorKind, Provider, Request, Result};
+use devmem_provider::{Error, ErrorKind, Provider, Request, Result};
 
 use super::gpu::{Driver, Gpu};
 use super::nodes::{self, Nodes};
@@ -15,8 +15,7 @@ pub(crate) fn discover<D: Driver>() -> Result<Vec<Arc<dyn Provider>>> {
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
     let mut first_failure = None;
     for (index, nodes) in devices.iter().enumerate() {
-        let name =
-            if devices.len() == 1 { D::BACKEND.to_owned() } else { format!("{}:{index}", D::BACKEND) };
+        let name = if devices.len() == 1 { D::BACKEND.to_owned() } else { format!("{}:{index}", D::BACKEND) };
         match try_out::<D>(nodes, name) {
             Ok(gpu) => providers.push(Arc::new(gpu)),
             Err(error) => {

@@ -134,8 +134,12 @@ impl<D: Driver> Provider for Gpu<D> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let has_memory =
-            self.0.driver.heaps_at_open().iter().any(|heap| heap.placement != devmem_provider::Placement::System);
+        let has_memory = self
+            .0
+            .driver
+            .heaps_at_open()
+            .iter()
+            .any(|heap| heap.placement != devmem_provider::Placement::System);
         let mut capabilities = self.0.driver.capabilities();
         capabilities.set(Capabilities::DEVICE_LOCAL, has_memory);
         capabilities

@@ -59,8 +59,12 @@ fn list_in(class: &Path, devices: &Path) -> Result<Vec<Nodes>> {
         // A device that is being removed may vanish meanwhile.
         let Ok(device) = class.join(name).join("device").canonicalize() else { continue };
         let index = found.iter().position(|(known, _)| *known == device).unwrap_or_else(|| {
-            let nodes =
-                Nodes { driver: driver_of(&device), primary: None, render: None, pci: PciFunction::of(&device) };
+            let nodes = Nodes {
+                driver: driver_of(&device),
+                primary: None,
+                render: None,
+                pci: PciFunction::of(&device),
+            };
             found.push((device, nodes));
             found.len() - 1
         });

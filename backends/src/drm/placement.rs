@@ -22,7 +22,12 @@ pub(crate) enum Target {
 ///
 /// Nothing asked for means device memory that the CPU sees, where there is some: it is to be exported to a peer.
 /// A placement that is only preferred gives way to another one that the device has, or that is large enough.
-pub(crate) fn resolve(request: &Request, heaps: &[Heap], can_be_contiguous: bool, provider: &str) -> Result<Target> {
+pub(crate) fn resolve(
+    request: &Request,
+    heaps: &[Heap],
+    can_be_contiguous: bool,
+    provider: &str,
+) -> Result<Target> {
     let unsupported = |what: String, why: &'static str| {
         Error::new(ErrorKind::Unsupported, format!("allocate {what}")).on(provider).because(why)
     };
@@ -47,7 +52,9 @@ pub(crate) fn resolve(request: &Request, heaps: &[Heap], can_be_contiguous: bool
         (None, Some(other)) if !required => (other, other.placement),
         _ => {
             let error = unsupported(format!("in {placement}"), "it has no such memory");
-            return Err(error.remedy("prefer the placement instead of requiring it, or choose another provider"));
+            return Err(
+                error.remedy("prefer the placement instead of requiring it, or choose another provider")
+            );
         }
     };
     if placement == Placement::System {

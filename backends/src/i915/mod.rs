@@ -131,7 +131,9 @@ impl Driver for I915 {
 
     fn remark(&self, device: &Device) -> Option<String> {
         match uapi::throttle(device.file()) {
-            Err(Errno::EIO) => Some("wedged: the GPU executes nothing, the CPU clears and moves memory".to_owned()),
+            Err(Errno::EIO) => {
+                Some("wedged: the GPU executes nothing, the CPU clears and moves memory".to_owned())
+            }
             _ => None,
         }
     }

@@ -164,7 +164,12 @@ fn parse_region(bytes: &[u8; size_of::<RegionInfo>()]) -> RegionInfo {
 
 /// `DRM_IOCTL_I915_GEM_CREATE_EXT`: a buffer in one of `regions`; returns its handle and its size, which the kernel
 /// rounds up to what the regions demand.
-pub(super) fn gem_create(file: &DrmFile, size: u64, regions: &[Region], flags: u32) -> nix::Result<(u32, u64)> {
+pub(super) fn gem_create(
+    file: &DrmFile,
+    size: u64,
+    regions: &[Region],
+    flags: u32,
+) -> nix::Result<(u32, u64)> {
     let extension = MemoryRegions {
         base: UserExtension { next_extension: 0, name: CREATE_EXT_MEMORY_REGIONS, flags: 0, rsvd: [0; 4] },
         pad: 0,

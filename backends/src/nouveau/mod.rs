@@ -32,8 +32,8 @@ mod uapi;
 use std::sync::Arc;
 
 use devmem_provider::{
-    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Residency, ResidencyEvidence, Result,
-    base_page_size,
+    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Residency, ResidencyEvidence,
+    Result, base_page_size,
 };
 use nix::errno::Errno;
 
@@ -188,7 +188,9 @@ fn evidence(domain: u32, target: Target) -> ResidencyEvidence {
         (Target::System, Residency::System) => {
             "GEM_INFO says GART, the only domain that the buffer was created for".to_owned()
         }
-        _ => format!("GEM_INFO says domain {domain:#x} (2 is VRAM, 4 is GART), of the two it was created for"),
+        _ => {
+            format!("GEM_INFO says domain {domain:#x} (2 is VRAM, 4 is GART), of the two it was created for")
+        }
     };
     ResidencyEvidence { residency, region, evidence }
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devmem_provider::{
-    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Placement, Provider,
-    Request, ResidencyEvidence, Result, base_page_size,
+    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Placement,
+    Provider, Request, ResidencyEvidence, Result, base_page_size,
 };
 use nix::errno::Errno;
 

@@ -17,10 +17,7 @@ fn the_kernel_headers_agree() {
             "DRM_IOCTL_I915_GEM_MMAP_OFFSET",
             nix::request_code_readwrite!(BASE, COMMAND + 0x24, size_of::<MmapOffset>()),
         )
-        .value(
-            "DRM_IOCTL_I915_QUERY",
-            nix::request_code_readwrite!(BASE, COMMAND + 0x39, size_of::<Query>()),
-        )
+        .value("DRM_IOCTL_I915_QUERY", nix::request_code_readwrite!(BASE, COMMAND + 0x39, size_of::<Query>()))
         .value(
             "DRM_IOCTL_I915_GEM_CREATE_EXT",
             nix::request_code_readwrite!(BASE, COMMAND + 0x3c, size_of::<GemCreateExt>()),
