@@ -23,5 +23,9 @@ mod system_memory;
 pub mod udmabuf;
 #[cfg(feature = "vgem")]
 pub mod vgem;
+#[cfg(feature = "virtio_gpu")]
+pub mod virtio_gpu;
+#[cfg(feature = "xe")]
+pub mod xe;
 
 pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devmem_provider::{Buffer as _, Error, ErrorKind, Provider, Request, Result};
+use devmem_provider::{Error, ErrorKind, Provider, Request, Result};
 
 use super::gpu::{Driver, Gpu};
 use super::nodes::{self, Nodes};

@@ -85,9 +85,11 @@ impl DrmFile {
         Ok(Version { driver: String::from_utf8_lossy(&name).into_owned(), number })
     }
 
-    /// `DRM_IOCTL_GET_CAP`.
-    pub(crate) fn capability(&self, capability: u32) -> nix::Result<u64> {
-        repeat_io(|| drm_ffi::get_capability(self.as_fd(), capability.into())).map(|answer| answer.value)
+    /// Whether the driver exports its buffers (`DRM_CAP_PRIME`; every driver does since Linux 6.6).
+    pub(crate) fn can_export(&self) -> bool {
+        const PRIME_CAP_EXPORT: u64 = 2;
+        repeat_io(|| drm_ffi::get_capability(self.as_fd(), drm_ffi::DRM_CAP_PRIME.into()))
+            .is_ok_and(|answer| answer.value & PRIME_CAP_EXPORT != 0)
     }
 
     /// Gives a handle back. A device that is gone has no handles left, and nobody could act on another error.

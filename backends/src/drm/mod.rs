@@ -1,6 +1,6 @@
 //! What the GPU backends share: DRM devices, their nodes and generic ioctls, and providers made of GEM buffers.
 //!
-//! A backend implements [`Driver`]: what its driver's own ioctls say and do. [`Gpu`] makes a
+//! A backend implements [`Driver`]: what its driver's own ioctls say and do. `Gpu` makes a
 //! [`Provider`](devmem_provider::Provider) of it: it resolves placements, judges sizes, counts on no silent
 //! fallback, exports, and looks at residency.
 //!
@@ -41,7 +41,7 @@ pub(crate) use buffer::{GemBuffer, judge_buffer};
 pub(crate) use device::Device;
 pub(crate) use discovery::{describe, discover};
 pub(crate) use file::{DrmFile, repeat};
-pub(crate) use gpu::{Driver, Gpu};
+pub(crate) use gpu::Driver;
 pub(crate) use memory::{BarrierPage, View};
 pub(crate) use nodes::Nodes;
 pub(crate) use placement::Target;

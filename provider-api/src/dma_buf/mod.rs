@@ -191,7 +191,8 @@ impl DmaBuf {
 impl DmaBuf {
     /// A file that is no DMA-buf, for tests of what only passes one on: not every kernel has an exporter.
     pub(crate) fn stand_in(size: u64) -> Self {
-        Self { fd: File::open("/dev/null").unwrap().into(), size, inode: 0 }
+        let fd = File::open("/dev/null").unwrap().into();
+        Self(Arc::new(Shared { fd, size, inode: OnceLock::from(0) }))
     }
 }
 
