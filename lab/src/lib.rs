@@ -39,7 +39,7 @@ pub use kernel::Kernel;
 pub use kernel::names::Flavour;
 pub use machine::{
     Accelerator, Ending, Finding, Input, KERNEL_FAILURE, KernelLog, LAB_FAILURE, Machine, Outcome, Streams,
-    TIMED_OUT,
+    TIMED_OUT, Topology,
 };
 pub use packages::{LinesOnStandardError, NoProgress, Progress};
 pub use protocol::message::Exit;

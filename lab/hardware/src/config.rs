@@ -152,7 +152,12 @@ pub struct ConfigError {
     expected: String,
 }
 
-pub(crate) fn check(setting: &str, good: bool, found: impl fmt::Display, expected: &str) -> Result<(), ConfigError> {
+pub(crate) fn check(
+    setting: &str,
+    good: bool,
+    found: impl fmt::Display,
+    expected: &str,
+) -> Result<(), ConfigError> {
     if good { Ok(()) } else { Err(error(setting, found, expected)) }
 }
 

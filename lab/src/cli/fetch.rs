@@ -34,7 +34,8 @@ pub(crate) struct Kernels {
 impl Fetch {
     pub(crate) fn execute(&self) -> Result<i32> {
         let lab = self.source.lab()?;
-        let kernel = lab.fetch(self.kernel.kernel.as_deref(), self.kernel.flavour, &Bars::new())?;
+        let kernel =
+            lab.fetch(self.kernel.kernel.as_deref(), self.kernel.flavour.unwrap_or_default(), &Bars::new())?;
         let mut out = stdout().lock();
         writeln!(out, "kernel {}", kernel.release())?;
         writeln!(out, "cache  {}", lab.cache().root().display())?;

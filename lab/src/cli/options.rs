@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use devmem_lab::{Accelerator, Flavour, Lab, Machine, Result, Source};
+use devmem_lab::{Accelerator, Flavour, Lab, Machine, Result, Source, Topology};
 
 use super::progress::Bars;
 
@@ -48,16 +48,16 @@ pub(crate) struct KernelOptions {
     /// [default: the newest in the cache of at least 7.2, else the newest on offer]
     #[arg(long, value_name = "KERNEL")]
     pub(crate) kernel: Option<String>,
-    /// cloud (small) or generic (all drivers)
-    #[arg(long, value_name = "NAME", default_value = "cloud")]
-    pub(crate) flavour: Flavour,
+    /// cloud (small) or generic (all drivers) [default: cloud; generic if there is an emulated GPU]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) flavour: Option<Flavour>,
 }
 
 /// A machine.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineOptions {
-    /// Adds an emulated network card: gve, or with settings gve:queues=8,mtu=9000. The first is eth0 with
+    /// Adds an emulated NIC: gve, or with settings gve:queues=8,mtu=9000. The first is eth0 with
     /// 10.77.0.1 and fd77::1; the second is eth1 in the network namespace "peer" with 10.77.0.2 and fd77::2
     /// [default: two gve]
     #[arg(long = "nic", value_name = "CARD")]
@@ -65,7 +65,16 @@ pub(crate) struct MachineOptions {
     /// No network cards at all
     #[arg(long, conflicts_with = "nics")]
     no_nic: bool,
-    /// Faults of the switch between the cards, such as drop=0.01,reorder=0.01,seed=7
+    /// Adds an emulated GPU, named by the kernel driver that binds to it, and its part: amdgpu, i915 (tgl), i915:dg1,
+    /// i915:dg2, xe (bmg), xe:dg1, xe:dg2, nouveau (gp107), nouveau:gm107, nouveau:nv44, nouveau:tu117, virtio-gpu; with
+    /// settings amdgpu:vram=512M,window=128M. May be repeated
+    #[arg(long = "gpu", value_name = "GPU")]
+    gpus: Vec<String>,
+    /// Where the cards sit on PCI Express: root-bus, root-ports (each behind its own), switch or switch-acs (all
+    /// behind one)
+    #[arg(long, value_name = "NAME", default_value = "root-bus")]
+    topology: Topology,
+    /// Faults of the switch between the NICs, such as drop=0.01,reorder=0.01,seed=7
     #[arg(long, value_name = "FAULTS")]
     switch: Option<String>,
     /// The guest's memory, such as 2G or 768M [default: 1G, more if large files are put into the guest]
@@ -131,14 +140,18 @@ impl MachineOptions {
         let mut machine = Machine::new()
             .lab(self.source.lab()?)
             .watched_by(Arc::new(Bars::new()))
-            .flavour(self.kernel.flavour)
             .accelerator(self.accelerator)
             .cpus(self.cpus)
+            .topology(self.topology)
             .trace(self.trace)
             .timeout(self.timeout.map_or(timeout, Duration::from_secs));
         let asked: Vec<&str> = self.nics.iter().map(String::as_str).collect();
         let nics = if asked.is_empty() && !self.no_nic { default_nics } else { &asked };
         machine = nics.iter().fold(machine, |machine, nic| machine.nic(nic));
+        machine = self.gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
+        if let Some(flavour) = self.kernel.flavour {
+            machine = machine.flavour(flavour);
+        }
         if let Some(faults) = &self.switch {
             machine = machine.switch(faults);
         }

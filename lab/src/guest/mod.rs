@@ -17,10 +17,11 @@ mod sys;
 
 pub(crate) use sys::EXIT_PORT;
 
+use std::ffi::CString;
 use std::fs;
 use std::sync::Arc;
 
-use crate::protocol::description::Run;
+use crate::protocol::description::{KernelModule, Run};
 use crate::protocol::message::{Exit, FromGuest};
 use crate::protocol::{DESCRIPTION, MODULE_FOLDER};
 use port::Port;
@@ -65,12 +66,7 @@ fn work(port: &Arc<Port>) -> Result<Exit> {
     let text = fs::read(DESCRIPTION).context(|| format!("read {DESCRIPTION}"))?;
     let run: Run = serde_json::from_slice(&text).context(|| format!("understand {DESCRIPTION}"))?;
     for module in &run.modules {
-        let path = format!("{MODULE_FOLDER}/{module}");
-        let file = fs::File::open(&path).context(|| format!("open {path}"))?;
-        match nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty()) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-            Err(error) => return Err(format!("cannot load the kernel module {module}: {error}")),
-        }
+        load_module(module)?;
     }
     let namespaces = network::set_up(run.network_cards)?;
     entry::put_links(&namespaces)?;
@@ -81,4 +77,14 @@ fn work(port: &Arc<Port>) -> Result<Exit> {
         port.send_file(path)?;
     }
     Ok(exit)
+}
+
+fn load_module(KernelModule { name, parameters }: &KernelModule) -> Result<()> {
+    let path = format!("{MODULE_FOLDER}/{name}");
+    let file = fs::File::open(&path).context(|| format!("open {path}"))?;
+    let text = CString::new(parameters.as_str()).context(|| format!("pass parameters to {name}"))?;
+    match nix::kmod::finit_module(&file, &text, nix::kmod::ModuleInitFlags::empty()) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
+        Err(error) => Err(format!("cannot load the kernel module {name} {parameters}: {error}")),
+    }
 }

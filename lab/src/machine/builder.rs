@@ -1,6 +1,5 @@
-//! Describes a machine and runs it.
+//! Describes a machine.
 
-use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,25 +9,12 @@ use std::time::Duration;
 use nix::sys::signalfd::SignalFd;
 
 use super::accelerator::Accelerator;
-use super::emulator::{Configuration, Program};
-use super::guest_files::{Content, GuestFile, resolve_command};
-use super::hardware;
-use super::outcome::Outcome;
-use super::session::{Session, Target};
-use super::workspace::Workspace;
-use crate::error::{Context, Error, Result};
-use crate::fetch::{Lab, Source, own_kernel};
-use crate::initramfs::base::base;
-use crate::kernel::Kernel;
-use crate::kernel::modules::Modules;
+use super::guest_files::GuestFile;
+use super::session::Target;
+use super::topology::Topology;
+use crate::fetch::Lab;
 use crate::kernel::names::Flavour;
 use crate::packages::{LinesOnStandardError, Progress};
-use crate::protocol::description::{Run, WindowSize};
-
-const MEBIBYTE: u64 = 1 << 20;
-
-/// Kernel modules with the drivers of the emulated cards.
-const CARD_DRIVERS: [&str; 1] = ["gve"];
 
 /// Where the command's standard input comes from.
 #[derive(Debug, Default)]
@@ -71,28 +57,30 @@ impl std::fmt::Debug for Streams<'_> {
 /// ```
 #[derive(Clone)]
 pub struct Machine {
-    lab: Option<Lab>,
-    nics: Vec<String>,
-    switch: Option<String>,
-    trace: bool,
-    kernel: Option<String>,
-    flavour: Flavour,
-    own_modules: Option<PathBuf>,
-    qemu: Option<PathBuf>,
-    accelerator: Accelerator,
-    cpu: Option<String>,
-    cpus: u32,
-    memory: Option<u64>,
-    kernel_arguments: Vec<String>,
-    modules: Vec<String>,
-    files: Vec<GuestFile>,
-    bring_back: Vec<(String, Target)>,
-    environment: Vec<(String, String)>,
-    allowed_warnings: Vec<String>,
-    kernel_log: Option<PathBuf>,
-    timeout: Duration,
-    command: Vec<String>,
-    progress: Arc<dyn Progress + Send + Sync>,
+    pub(super) lab: Option<Lab>,
+    pub(super) nics: Vec<String>,
+    pub(super) gpus: Vec<String>,
+    pub(super) topology: Topology,
+    pub(super) switch: Option<String>,
+    pub(super) trace: bool,
+    pub(super) kernel: Option<String>,
+    pub(super) flavour: Option<Flavour>,
+    pub(super) own_modules: Option<PathBuf>,
+    pub(super) qemu: Option<PathBuf>,
+    pub(super) accelerator: Accelerator,
+    pub(super) cpu: Option<String>,
+    pub(super) cpus: u32,
+    pub(super) memory: Option<u64>,
+    pub(super) kernel_arguments: Vec<String>,
+    pub(super) modules: Vec<String>,
+    pub(super) files: Vec<GuestFile>,
+    pub(super) bring_back: Vec<(String, Target)>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) allowed_warnings: Vec<String>,
+    pub(super) kernel_log: Option<PathBuf>,
+    pub(super) timeout: Duration,
+    pub(super) command: Vec<String>,
+    pub(super) progress: Arc<dyn Progress + Send + Sync>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -119,10 +107,12 @@ impl Machine {
         Self {
             lab: None,
             nics: Vec::new(),
+            gpus: Vec::new(),
+            topology: Topology::default(),
             switch: None,
             trace: false,
             kernel: None,
-            flavour: Flavour::default(),
+            flavour: None,
             own_modules: None,
             qemu: None,
             accelerator: Accelerator::default(),
@@ -149,7 +139,7 @@ impl Machine {
         self
     }
 
-    /// Adds an emulated card: `gve`, or with settings `gve:queues=8`. The first is `eth0`; see the crate's
+    /// Adds an emulated NIC: `gve`, or with settings `gve:queues=8`. The first is `eth0`; see the crate's
     /// documentation for the rest.
     #[must_use]
     pub fn nic(mut self, specification: &str) -> Self {
@@ -157,7 +147,21 @@ impl Machine {
         self
     }
 
-    /// Faults of the switch between the cards, such as `drop=0.01,seed=7`.
+    /// Adds an emulated GPU: the driver that shall bind to it, and the part, such as `amdgpu` or `i915:dg1`.
+    #[must_use]
+    pub fn gpu(mut self, specification: &str) -> Self {
+        self.gpus.push(specification.to_owned());
+        self
+    }
+
+    /// Where the cards sit on PCI Express.
+    #[must_use]
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// Faults of the switch between the NICs, such as `drop=0.01,seed=7`.
     #[must_use]
     pub fn switch(mut self, faults: &str) -> Self {
         self.switch = Some(faults.to_owned());
@@ -178,10 +182,11 @@ impl Machine {
         self
     }
 
-    /// Chooses which of the distribution's configurations the kernel is built with.
+    /// Chooses which of the distribution's configurations the kernel is built with. By default the small one,
+    /// and the one with all drivers if there is an emulated GPU.
     #[must_use]
     pub fn flavour(mut self, flavour: Flavour) -> Self {
-        self.flavour = flavour;
+        self.flavour = Some(flavour);
         self
     }
 
@@ -305,188 +310,4 @@ impl Machine {
         self.command = command.into_iter().map(Into::into).collect();
         self
     }
-
-    pub(super) fn progress(&self) -> &dyn Progress {
-        self.progress.as_ref()
-    }
-
-    /// The same machine without cards, with a command that does nothing.
-    pub(super) fn trial(&self) -> Self {
-        let kept = self.clone();
-        Self {
-            nics: Vec::new(),
-            switch: None,
-            files: Vec::new(),
-            bring_back: Vec::new(),
-            kernel_log: None,
-            command: vec!["true".into()],
-            ..kept
-        }
-    }
-
-    /// Fetches what is missing and finds out what this host can do, so that a run begins at once.
-    ///
-    /// # Errors
-    /// When something is missing and cannot be fetched.
-    pub fn prepare(&self) -> Result<()> {
-        hardware::configure(&self.nics, self.switch.as_deref(), self.trace)?;
-        let lab = self.find_lab()?;
-        match &self.qemu {
-            Some(path) => Program::Own(path.clone()).check()?,
-            None => drop(lab.tools(self.progress())?),
-        }
-        self.find_kernel(&lab)?;
-        self.accelerator.decide(self, lab.cache())?;
-        Ok(())
-    }
-
-    /// The files of this host that the machine is made of: its kernel and its emulator.
-    ///
-    /// # Errors
-    /// When one is missing and cannot be fetched.
-    pub fn parts(&self) -> Result<Vec<PathBuf>> {
-        let lab = self.find_lab()?;
-        let kernel = self.find_kernel(&lab)?.image().to_owned();
-        let emulator = match &self.qemu {
-            Some(program) => program.clone(),
-            None => Program::Unpacked(lab.tools(self.progress())?.root.clone()).path(),
-        };
-        Ok(vec![kernel, emulator])
-    }
-
-    /// Runs the command with no input, and captures its output.
-    ///
-    /// # Errors
-    /// When the machine cannot be put together or started. That the command failed, or the guest's
-    /// kernel died, is an [`Outcome`].
-    pub fn run(&self) -> Result<Outcome> {
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let streams =
-            Streams { input: Input::Nothing, output: &mut stdout, error_output: &mut stderr, signals: None };
-        let mut outcome = self.run_with(streams)?;
-        (outcome.stdout, outcome.stderr) = (stdout, stderr);
-        Ok(outcome)
-    }
-
-    /// Runs the command with these streams.
-    ///
-    /// # Errors
-    /// As [`Machine::run`], and when a stream cannot be read or written, or a signal ended the run.
-    pub fn run_with(&self, streams: Streams<'_>) -> Result<Outcome> {
-        let Some((program, arguments)) = self.command.split_first() else {
-            return Err(Error::option("COMMAND", "none was given"));
-        };
-        if self.cpus == 0 {
-            return Err(Error::option("--cpus 0", "a machine needs a processor"));
-        }
-        let devices = hardware::configure(&self.nics, self.switch.as_deref(), self.trace)?;
-        let lab = self.find_lab()?;
-        let tools = if self.qemu.is_some() { None } else { Some(lab.tools(self.progress())?) };
-        let qemu = match (&self.qemu, &tools) {
-            (Some(path), _) => Program::Own(path.clone()),
-            (None, Some(tools)) => Program::Unpacked(tools.root.clone()),
-            (None, None) => return Err(Error::Machine("there is no QEMU".into())),
-        };
-        let kernel = self.find_kernel(&lab)?;
-        let accelerator = self.accelerator.decide(self, lab.cache())?;
-
-        let (program, command_file) = resolve_command(program)?;
-        let mut files = self.files.clone();
-        files.extend(command_file);
-        let modules = self.find_modules(&lab, &kernel)?;
-        let run = Run {
-            modules: modules.iter().map(|module| module.name.clone()).collect(),
-            network_cards: self.nics.len(),
-            command: std::iter::once(program).chain(arguments.iter().cloned()).collect(),
-            environment: self.environment.clone(),
-            terminal: terminal_size(&streams.input),
-            bring_back: self.bring_back.iter().map(|(path, _)| path.clone()).collect(),
-        };
-        let base = base(lab.cache(), tools.as_ref().map(|tools| tools.root.as_path()))?;
-        let agent = std::env::current_exe().context(|| "find this program's own file".into())?;
-        let content = Content { base: &base, run: &run, agent: &agent, files: &files, modules: &modules };
-        let initramfs = content.write()?;
-        let memory = self.memory_for(&initramfs)?;
-
-        let log = match &self.kernel_log {
-            Some(path) => Some(File::create(path).context(|| format!("create {}", path.display()))?),
-            None => None,
-        };
-        let workspace = Workspace::create()?;
-        let (hardware, functions) = hardware::start(&devices, workspace.path())?;
-        let configuration = Configuration {
-            program: &qemu,
-            accelerator,
-            cpu: self.cpu.as_deref(),
-            cpus: self.cpus,
-            memory,
-            kernel: &kernel.image,
-            kernel_arguments: &self.kernel_arguments.join(" "),
-            initramfs: &initramfs,
-            functions: &functions,
-        };
-        let emulator = configuration.start()?;
-        drop(initramfs);
-        let session = Session::new(emulator, &hardware, streams, self.timeout, &self.bring_back, log);
-        let outcome = session.run(kernel.release(), &self.allowed_warnings);
-        hardware::stop(hardware);
-        outcome
-    }
-
-    fn find_lab(&self) -> Result<Lab> {
-        match &self.lab {
-            Some(lab) => Ok(lab.clone()),
-            None => Lab::open(None, Source::default()),
-        }
-    }
-
-    fn find_kernel(&self, lab: &Lab) -> Result<Kernel> {
-        match self.kernel.as_deref() {
-            Some(path) if path.contains('/') => own_kernel(Path::new(path), self.own_modules.as_deref()),
-            wish => lab.kernel(wish, self.flavour, self.progress()),
-        }
-    }
-
-    fn find_modules(&self, lab: &Lab, kernel: &Kernel) -> Result<Vec<crate::kernel::modules::Module>> {
-        let mut names = self.modules.clone();
-        let is_own = kernel.modules.is_none();
-        if !self.nics.is_empty() && !is_own {
-            names.extend(CARD_DRIVERS.map(str::to_owned));
-        }
-        // An own kernel without modules has what it needs built in.
-        let Some(folder) = kernel.modules.as_ref().filter(|_| !names.is_empty()) else {
-            return match names.first() {
-                None => Ok(Vec::new()),
-                Some(name) => Err(Error::option(
-                    format!("kernel module '{name}'"),
-                    "this kernel has no modules (--modules)",
-                )),
-            };
-        };
-        let decompressed = lab.cache().kernels().join(&kernel.release).join("decompressed");
-        Modules::find(folder, decompressed)?.in_order(&names)
-    }
-
-    /// The archive lies in memory once as it is and once unpacked.
-    fn memory_for(&self, initramfs: &File) -> Result<u64> {
-        let files = initramfs.metadata().context(|| "measure the guest's files".into())?.len();
-        let needed = 2 * files + 256 * MEBIBYTE;
-        match self.memory {
-            None => Ok(needed.next_multiple_of(128 * MEBIBYTE).max(1024 * MEBIBYTE)),
-            Some(memory) if memory % MEBIBYTE != 0 => {
-                Err(Error::option(format!("--memory {memory}"), "must be a multiple of 1 MiB"))
-            }
-            Some(memory) if memory < needed => Err(Error::option(
-                format!("--memory {}M", memory / MEBIBYTE),
-                format!("with these files the guest needs at least {}M", needed.div_ceil(MEBIBYTE)),
-            )),
-            Some(memory) => Ok(memory),
-        }
-    }
-}
-
-/// The size of the terminal that the input comes from, if it comes from one.
-pub(super) fn terminal_size(input: &Input) -> Option<WindowSize> {
-    let Input::Terminal(terminal) = input else { return None };
-    Some(super::sys::window_size(terminal).unwrap_or(WindowSize { rows: 24, columns: 80 }))
 }

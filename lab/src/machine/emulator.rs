@@ -7,19 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use serde_json::json;
 
 use super::accelerator::Decided;
+use super::topology::{SLOTS, Topology};
 use crate::child;
 use crate::error::{Context, Error, Result};
 use crate::protocol::{GUEST_VARIABLE, LIBRARY_FOLDER, PORT_NAME};
-
-/// Where the first emulated card is on the root bus; further ones follow in order, so that the guest
-/// finds them in order.
-const FIRST_SLOT: usize = 0x10;
-
-/// Slots that a root bus has from there on, less those that the chipset uses.
-const SLOTS: usize = 12;
 
 /// What the kernel is told. Besides the console and the end at a panic, these save time at boot:
 /// no calibration of timers against an emulated clock, no randomized addresses, no self-tests. The
@@ -97,6 +90,7 @@ pub(super) struct Configuration<'a> {
     pub(super) initramfs: &'a File,
     /// Sockets of the emulated PCI functions, in order.
     pub(super) functions: &'a [PathBuf],
+    pub(super) topology: Topology,
 }
 
 /// QEMU as it runs; dropping it ends it.
@@ -160,13 +154,7 @@ impl Configuration<'_> {
         ]
         .map(str::to_owned)
         .into();
-        for (index, socket) in self.functions.iter().enumerate() {
-            let device = json!({
-                "driver": "vfio-user-pci",
-                "socket": { "type": "unix", "path": socket },
-                "bus": "pcie.0",
-                "addr": format!("{:02x}.0", FIRST_SLOT + index),
-            });
+        for device in self.topology.devices(self.functions) {
             arguments.extend(["-device".to_owned(), device.to_string()]);
         }
         arguments
@@ -231,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cards_have_fixed_slots_in_their_order() {
+    fn cards_are_devices_and_arguments_of_the_kernel_come_last() {
         let initramfs = tempfile::tempfile().unwrap();
         let program = Program::Own("/nonexistent".into());
         let configuration = Configuration {
@@ -244,6 +232,7 @@ mod tests {
             kernel_arguments: "debug",
             initramfs: &initramfs,
             functions: &["/s/a\"b".into(), "/s/b".into()],
+            topology: Topology::RootBus,
         };
         let end = OwnedFd::from(tempfile::tempfile().unwrap());
         let arguments = configuration.arguments(&end, &end);
@@ -253,8 +242,7 @@ mod tests {
             .filter(serde_json::Value::is_object)
             .collect();
         assert_eq!(devices[0]["socket"]["path"], "/s/a\"b");
-        assert_eq!(devices[0]["addr"], "10.0");
-        assert_eq!(devices[1]["addr"], "11.0");
+        assert_eq!(devices.len(), 2);
         assert!(arguments.iter().any(|argument| argument.ends_with(" debug")));
         assert!(configuration.start().is_err());
     }

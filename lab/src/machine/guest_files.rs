@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use devmem_lab_hardware::Driver;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Context, Error, Result};
@@ -20,6 +21,9 @@ use crate::protocol::{AGENT, DESCRIPTION, HOME, LIBRARY_FOLDER, MODULE_FOLDER};
 
 /// Where a command of the host lies in the guest.
 const COMMAND_FOLDER: &str = "/usr/local/bin";
+
+/// Where the kernel looks for firmware.
+const FIRMWARE_FOLDER: &str = "/usr/lib/firmware";
 
 /// A file of the host and its place in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +69,7 @@ pub(super) struct Content<'a> {
     pub(super) agent: &'a Path,
     pub(super) files: &'a [GuestFile],
     pub(super) modules: &'a [Module],
+    pub(super) drivers: &'a [Driver],
 }
 
 impl Content<'_> {
@@ -86,6 +91,11 @@ impl Content<'_> {
         }
         for module in self.modules {
             put(&mut archive, &module.path, &Path::new(MODULE_FOLDER).join(&module.name))?;
+        }
+        for file in self.drivers.iter().flat_map(|driver| &driver.firmware) {
+            let path = Path::new(FIRMWARE_FOLDER).join(&file.path);
+            let content = &file.content;
+            archive.file(&path, 0o644, content.len() as u64, &mut content.as_slice()).context(action)?;
         }
         for (name, path) in self.libraries()? {
             put(&mut archive, &path, &Path::new(LIBRARY_FOLDER).join(name))?;

@@ -1,31 +1,49 @@
 //! The emulated hardware, configured from the words of a command line.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use devmem_lab_hardware::{Hardware, HardwareConfig, NicConfig, SwitchFaults};
+use devmem_lab_hardware::{
+    ConfigError, Driver, GpuConfig, Hardware, HardwareConfig, NicConfig, SwitchFaults,
+};
 
 use crate::error::{Error, Result};
 
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
 /// Reads what was asked for.
-pub(super) fn configure(nics: &[String], faults: Option<&str>, trace: bool) -> Result<HardwareConfig> {
-    let nics = nics
-        .iter()
-        .map(|text| {
-            text.parse::<NicConfig>()
-                .map_err(|error| Error::option(format!("--nic {text}"), error.to_string()))
-        })
-        .collect::<Result<_>>()?;
+pub(super) fn configure(
+    nics: &[String],
+    gpus: &[String],
+    faults: Option<&str>,
+    trace: bool,
+) -> Result<HardwareConfig> {
+    let nics = parse_all::<NicConfig>("--nic", nics)?;
+    let gpus = parse_all::<GpuConfig>("--gpu", gpus)?;
     let faults = match faults {
         None => SwitchFaults::default(),
         Some(text) => {
             text.parse().map_err(|error| Error::option(format!("--switch {text}"), format!("{error}")))?
         }
     };
-    Ok(HardwareConfig { nics, gpus: Vec::new(), faults, trace })
+    let configuration = HardwareConfig { nics, gpus, faults, trace };
+    gpu_drivers(&configuration)?;
+    Ok(configuration)
+}
+
+fn parse_all<C: FromStr<Err = ConfigError>>(option: &str, texts: &[String]) -> Result<Vec<C>> {
+    let parse = |text: &String| {
+        text.parse()
+            .map_err(|error: ConfigError| Error::option(format!("{option} {text}"), error.to_string()))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// The drivers that the emulated GPUs need.
+pub(super) fn gpu_drivers(configuration: &HardwareConfig) -> Result<Vec<Driver>> {
+    configuration.gpu_drivers().map_err(|error| Error::option("--gpu", error.to_string()))
 }
 
 /// Starts it, with its sockets in `folder`, and tells where they are.
@@ -55,13 +73,20 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_is_named_with_its_option() {
-        let configuration =
-            configure(&["gve:queues=8".into(), "gve".into()], Some("drop=0.5,seed=1"), false).unwrap();
+        let configuration = configure(
+            &["gve:queues=8".into(), "gve".into()],
+            &["amdgpu".into()],
+            Some("drop=0.5,seed=1"),
+            false,
+        )
+        .unwrap();
         assert_eq!(configuration.nics[0].queue_pairs, 8);
         assert!((configuration.faults.drop - 0.5).abs() < f64::EPSILON);
-        let error = configure(&["e1000".into()], None, false).unwrap_err().to_string();
+        let error = configure(&["e1000".into()], &[], None, false).unwrap_err().to_string();
         assert!(error.starts_with("--nic e1000: "), "{error}");
-        let error = configure(&[], Some("drop"), false).unwrap_err().to_string();
+        let error = configure(&[], &["radeon".into()], None, false).unwrap_err().to_string();
+        assert!(error.starts_with("--gpu radeon: "), "{error}");
+        let error = configure(&[], &[], Some("drop"), false).unwrap_err().to_string();
         assert!(error.starts_with("--switch drop: "), "{error}");
     }
 }

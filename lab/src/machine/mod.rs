@@ -7,8 +7,10 @@ mod guest_files;
 mod hardware;
 mod kernel_log;
 mod outcome;
+mod run;
 mod session;
 mod sys;
+mod topology;
 mod workspace;
 
 pub use accelerator::Accelerator;
@@ -16,3 +18,4 @@ pub use builder::{Input, Machine, Streams};
 pub(crate) use emulator::Program;
 pub use kernel_log::{Finding, KernelLog};
 pub use outcome::{Ending, KERNEL_FAILURE, LAB_FAILURE, Outcome, TIMED_OUT};
+pub use topology::Topology;

@@ -13,10 +13,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::builder::{Input, Streams, terminal_size};
+use super::builder::{Input, Streams};
 use super::emulator::{Emulator, contains};
 use super::kernel_log::KernelLog;
 use super::outcome::{Ending, Outcome};
+use super::run::terminal_size;
 use crate::error::{Context, Error, Result};
 use crate::protocol::frame::Decoder;
 use crate::protocol::message::{Exit, FromGuest, FromHost, INPUT_WINDOW};

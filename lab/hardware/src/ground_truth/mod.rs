@@ -139,8 +139,7 @@ impl GroundTruth {
             state.buffers.len() - 1
         });
         state.located.retain(|_, of| *of != buffer);
-        let mut result =
-            Located { pages, ..Located::default() };
+        let mut result = Located { pages, ..Located::default() };
         let mut seen = HashSet::new();
         for Mark { page, index } in marks {
             state.located.insert(page, buffer);

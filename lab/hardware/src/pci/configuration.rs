@@ -1,8 +1,8 @@
 //! PCI configuration space: a type 0 header (PCI Local Bus 3.0, 6.1) and the capabilities that
 //! [`Capability`] lists.
 
-use super::identity::{BAR_COUNT, Bar, Capability, Identity, Link, MsixCapability};
 use super::OutOfRange;
+use super::identity::{BAR_COUNT, Bar, Capability, Identity, Link, MsixCapability};
 
 /// Bytes of the conventional configuration space.
 pub(crate) const CONVENTIONAL_SIZE: usize = 256;

@@ -28,8 +28,8 @@ fn payload_is_found_in_the_buffer_it_was_received_into() {
     machine.hardware.request(&json!({"op": "ground_truth_start"}));
     let located =
         machine.hardware.request(&json!({"op": "locate", "name": "buffer", "nonce": NONCE, "pages": 2}));
-    let expected =
-        json!({"pages": 2, "found": 2, "guest_ram_pages": 2, "device_window_pages": 0, "duplicates": 0});
+    let expected = json!({"pages": 2, "found": 2, "guest_ram_pages": 2, "device_window_pages": 0,
+               "devices": {}, "duplicates": 0});
     assert_eq!(located, expected);
     b.post_all(&mut into);
     a.send(&mut out, &tcp(a.mac, b.mac, (1, 2), &pattern(8000)), CHECKSUM, 9000);

@@ -1,0 +1,239 @@
+//! Puts a described machine together and runs it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use devmem_lab_hardware::Driver;
+
+use super::builder::{Input, Machine, Streams};
+use super::emulator::{Configuration, Program};
+use super::guest_files::{Content, resolve_command};
+use super::hardware;
+use super::outcome::Outcome;
+use super::session::Session;
+use super::workspace::Workspace;
+use crate::error::{Context, Error, Result};
+use crate::fetch::{Lab, Source, own_kernel};
+use crate::initramfs::base::base;
+use crate::kernel::Kernel;
+use crate::kernel::modules::{Module, Modules};
+use crate::kernel::names::Flavour;
+use crate::packages::Progress;
+use crate::protocol::description::{KernelModule, Run, WindowSize};
+
+const MEBIBYTE: u64 = 1 << 20;
+
+/// Kernel modules with the drivers of the emulated NICs.
+const NIC_DRIVERS: [&str; 1] = ["gve"];
+
+impl Machine {
+    pub(super) fn progress(&self) -> &dyn Progress {
+        self.progress.as_ref()
+    }
+
+    /// The same machine without cards, with a command that does nothing.
+    pub(super) fn trial(&self) -> Self {
+        let kept = self.clone();
+        Self {
+            nics: Vec::new(),
+            gpus: Vec::new(),
+            switch: None,
+            files: Vec::new(),
+            bring_back: Vec::new(),
+            kernel_log: None,
+            command: vec!["true".into()],
+            ..kept
+        }
+    }
+
+    /// Fetches what is missing and finds out what this host can do, so that a run begins at once.
+    ///
+    /// # Errors
+    /// When something is missing and cannot be fetched.
+    pub fn prepare(&self) -> Result<()> {
+        hardware::configure(&self.nics, &self.gpus, self.switch.as_deref(), self.trace)?;
+        let lab = self.find_lab()?;
+        match &self.qemu {
+            Some(path) => Program::Own(path.clone()).check()?,
+            None => drop(lab.tools(self.progress())?),
+        }
+        self.find_kernel(&lab)?;
+        self.accelerator.decide(self, lab.cache())?;
+        Ok(())
+    }
+
+    /// The files of this host that the machine is made of: its kernel and its emulator.
+    ///
+    /// # Errors
+    /// When one is missing and cannot be fetched.
+    pub fn parts(&self) -> Result<Vec<PathBuf>> {
+        let lab = self.find_lab()?;
+        let kernel = self.find_kernel(&lab)?.image().to_owned();
+        let emulator = match &self.qemu {
+            Some(program) => program.clone(),
+            None => Program::Unpacked(lab.tools(self.progress())?.root.clone()).path(),
+        };
+        Ok(vec![kernel, emulator])
+    }
+
+    /// Runs the command with no input, and captures its output.
+    ///
+    /// # Errors
+    /// When the machine cannot be put together or started. That the command failed, or the guest's
+    /// kernel died, is an [`Outcome`].
+    pub fn run(&self) -> Result<Outcome> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let streams =
+            Streams { input: Input::Nothing, output: &mut stdout, error_output: &mut stderr, signals: None };
+        let mut outcome = self.run_with(streams)?;
+        (outcome.stdout, outcome.stderr) = (stdout, stderr);
+        Ok(outcome)
+    }
+
+    /// Runs the command with these streams.
+    ///
+    /// # Errors
+    /// As [`Machine::run`], and when a stream cannot be read or written, or a signal ended the run.
+    pub fn run_with(&self, streams: Streams<'_>) -> Result<Outcome> {
+        let Some((program, arguments)) = self.command.split_first() else {
+            return Err(Error::option("COMMAND", "none was given"));
+        };
+        if self.cpus == 0 {
+            return Err(Error::option("--cpus 0", "a machine needs a processor"));
+        }
+        let devices = hardware::configure(&self.nics, &self.gpus, self.switch.as_deref(), self.trace)?;
+        let lab = self.find_lab()?;
+        let tools = if self.qemu.is_some() { None } else { Some(lab.tools(self.progress())?) };
+        let qemu = match (&self.qemu, &tools) {
+            (Some(path), _) => Program::Own(path.clone()),
+            (None, Some(tools)) => Program::Unpacked(tools.root.clone()),
+            (None, None) => return Err(Error::Machine("there is no QEMU".into())),
+        };
+        let kernel = self.find_kernel(&lab)?;
+        let accelerator = self.accelerator.decide(self, lab.cache())?;
+
+        let (program, command_file) = resolve_command(program)?;
+        let mut files = self.files.clone();
+        files.extend(command_file);
+        let drivers = hardware::gpu_drivers(&devices)?;
+        let modules = self.find_modules(&lab, &kernel, &drivers)?;
+        let run = Run {
+            modules: modules.iter().map(|module| kernel_module(module, &drivers)).collect(),
+            network_cards: self.nics.len(),
+            command: std::iter::once(program).chain(arguments.iter().cloned()).collect(),
+            environment: self.environment.clone(),
+            terminal: terminal_size(&streams.input),
+            bring_back: self.bring_back.iter().map(|(path, _)| path.clone()).collect(),
+        };
+        let base = base(lab.cache(), tools.as_ref().map(|tools| tools.root.as_path()))?;
+        let agent = std::env::current_exe().context(|| "find this program's own file".into())?;
+        let content = Content {
+            base: &base,
+            run: &run,
+            agent: &agent,
+            files: &files,
+            modules: &modules,
+            drivers: &drivers,
+        };
+        let initramfs = content.write()?;
+        let memory = self.memory_for(&initramfs)?;
+
+        let log = match &self.kernel_log {
+            Some(path) => Some(File::create(path).context(|| format!("create {}", path.display()))?),
+            None => None,
+        };
+        let workspace = Workspace::create()?;
+        let (hardware, functions) = hardware::start(&devices, workspace.path())?;
+        let configuration = Configuration {
+            program: &qemu,
+            accelerator,
+            cpu: self.cpu.as_deref(),
+            cpus: self.cpus,
+            memory,
+            kernel: &kernel.image,
+            kernel_arguments: &self.kernel_arguments.join(" "),
+            initramfs: &initramfs,
+            functions: &functions,
+            topology: self.topology,
+        };
+        let emulator = configuration.start()?;
+        drop(initramfs);
+        let session = Session::new(emulator, &hardware, streams, self.timeout, &self.bring_back, log);
+        let outcome = session.run(kernel.release(), &self.allowed_warnings);
+        hardware::stop(hardware);
+        outcome
+    }
+
+    fn find_lab(&self) -> Result<Lab> {
+        match &self.lab {
+            Some(lab) => Ok(lab.clone()),
+            None => Lab::open(None, Source::default()),
+        }
+    }
+
+    fn find_kernel(&self, lab: &Lab) -> Result<Kernel> {
+        match self.kernel.as_deref() {
+            Some(path) if path.contains('/') => own_kernel(Path::new(path), self.own_modules.as_deref()),
+            wish => lab.kernel(wish, self.needed_flavour(), self.progress()),
+        }
+    }
+
+    fn needed_flavour(&self) -> Flavour {
+        let needed = if self.gpus.is_empty() { Flavour::default() } else { Flavour::Generic };
+        self.flavour.unwrap_or(needed)
+    }
+
+    fn find_modules(&self, lab: &Lab, kernel: &Kernel, drivers: &[Driver]) -> Result<Vec<Module>> {
+        let mut names = self.modules.clone();
+        let is_own = kernel.modules.is_none();
+        if !self.nics.is_empty() && !is_own {
+            names.extend(NIC_DRIVERS.map(str::to_owned));
+        }
+        if !is_own {
+            names.extend(drivers.iter().map(|driver| driver.module.to_owned()));
+        }
+        // An own kernel without modules has what it needs built in.
+        let Some(folder) = kernel.modules.as_ref().filter(|_| !names.is_empty()) else {
+            return match names.first() {
+                None => Ok(Vec::new()),
+                Some(name) => Err(Error::option(
+                    format!("kernel module '{name}'"),
+                    "this kernel has no modules (--modules)",
+                )),
+            };
+        };
+        let decompressed = lab.cache().kernels().join(&kernel.release).join("decompressed");
+        Modules::find(folder, decompressed)?.in_order(&names)
+    }
+
+    /// The archive lies in memory once as it is and once unpacked.
+    fn memory_for(&self, initramfs: &File) -> Result<u64> {
+        let files = initramfs.metadata().context(|| "measure the guest's files".into())?.len();
+        let needed = 2 * files + 256 * MEBIBYTE;
+        match self.memory {
+            None => Ok(needed.next_multiple_of(128 * MEBIBYTE).max(1024 * MEBIBYTE)),
+            Some(memory) if memory % MEBIBYTE != 0 => {
+                Err(Error::option(format!("--memory {memory}"), "must be a multiple of 1 MiB"))
+            }
+            Some(memory) if memory < needed => Err(Error::option(
+                format!("--memory {}M", memory / MEBIBYTE),
+                format!("with these files the guest needs at least {}M", needed.div_ceil(MEBIBYTE)),
+            )),
+            Some(memory) => Ok(memory),
+        }
+    }
+}
+
+/// The size of the terminal that the input comes from, if it comes from one.
+pub(super) fn terminal_size(input: &Input) -> Option<WindowSize> {
+    let Input::Terminal(terminal) = input else { return None };
+    Some(super::sys::window_size(terminal).unwrap_or(WindowSize { rows: 24, columns: 80 }))
+}
+
+/// A module with the parameters that an emulated GPU needs.
+fn kernel_module(module: &Module, drivers: &[Driver]) -> KernelModule {
+    let driver = drivers.iter().find(|driver| driver.module == module.name);
+    let parameters = driver.map_or(&[][..], |driver| &driver.parameters);
+    let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    KernelModule { name: module.name.clone(), parameters: parameters.join(" ") }
+}
