@@ -143,10 +143,7 @@ impl Gpu {
             chip,
             memory: config.vram,
             vbios: vbios::image(chip),
-            windows: [
-                window(BAR_FRAME, config.window, frame),
-                window(BAR_INSTANCE, instance_size, instance),
-            ],
+            windows: [window(BAR_FRAME, config.window, frame), window(BAR_INSTANCE, instance_size, instance)],
             started: Instant::now(),
             state: Mutex::new(State {
                 registers: PlainRegisters::new(&name, REGISTERS_SIZE.into(), Arc::clone(&misuse)),

@@ -67,7 +67,13 @@ pub(super) struct Register {
     pub(super) effect: Effect,
 }
 
-const fn register(offset: u64, generations: u8, name: &'static str, reads: Reads, effect: Effect) -> Register {
+const fn register(
+    offset: u64,
+    generations: u8,
+    name: &'static str,
+    reads: Reads,
+    effect: Effect,
+) -> Register {
     Register { offset, generations, name, reads, effect }
 }
 
