@@ -17,10 +17,18 @@ pub struct Backend {
 
 /// Every backend that is compiled in, in the order in which [`discover`] lists their providers.
 pub const BACKENDS: &[Backend] = &[
+    #[cfg(feature = "amdgpu")]
+    Backend { name: crate::amdgpu::NAME, discover: crate::amdgpu::discover },
+    #[cfg(feature = "i915")]
+    Backend { name: crate::i915::NAME, discover: crate::i915::discover },
+    #[cfg(feature = "nouveau")]
+    Backend { name: crate::nouveau::NAME, discover: crate::nouveau::discover },
     #[cfg(feature = "udmabuf")]
     Backend { name: crate::udmabuf::NAME, discover: crate::udmabuf::discover },
     #[cfg(feature = "dma_heap")]
     Backend { name: crate::dma_heap::NAME, discover: crate::dma_heap::discover },
+    #[cfg(feature = "vgem")]
+    Backend { name: crate::vgem::NAME, discover: crate::vgem::discover },
 ];
 
 /// A backend that found no provider on this machine.

@@ -4,6 +4,7 @@ pub(crate) mod elf;
 pub(crate) mod image;
 pub(crate) mod modules;
 pub(crate) mod names;
+mod symbols;
 
 use std::path::{Path, PathBuf};
 

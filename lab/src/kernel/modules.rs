@@ -9,8 +9,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::elf::Elf;
+use super::symbols::without_unneeded;
 use crate::cache::write_whole;
 use crate::error::{Context, Error, Result};
+
+/// Bytes of a compressed module from which on its symbols are worth leaving out.
+const LARGE: u64 = 512 << 10;
 
 /// The modules of one kernel.
 #[derive(Debug)]
@@ -70,7 +74,9 @@ impl Modules {
         if extension == "ko" {
             return Ok(file.to_owned());
         }
-        let target = self.decompressed.join(format!("{name}.ko"));
+        let is_large = fs::metadata(file).is_ok_and(|found| found.len() > LARGE);
+        let stripped = if is_large { ".stripped" } else { "" };
+        let target = self.decompressed.join(format!("{name}{stripped}.ko"));
         if target.is_file() {
             return Ok(target);
         }
@@ -84,6 +90,9 @@ impl Modules {
                 .and_then(|mut decoder| decoder.read_to_end(&mut content))
         };
         done.map_err(|error| Error::format(file, format!("cannot be decompressed: {error}")))?;
+        if is_large && let Some(stripped) = without_unneeded(&content) {
+            content = stripped;
+        }
         write_whole(&target, &content)?;
         Ok(target)
     }
