@@ -3,7 +3,9 @@
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use devmem_provider::{Buffer, DmaBuf, Error, ErrorKind, ResidencyEvidence, Result, base_page_size};
+use devmem_provider::{
+    Buffer, DmaBuf, Error, ErrorKind, Identity, ResidencyEvidence, Result, base_page_size,
+};
 use nix::errno::Errno;
 
 use super::device::Device;
@@ -75,6 +77,10 @@ impl<D: Driver> GemBuffer<D> {
 impl<D: Driver> Buffer for GemBuffer<D> {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn exporter(&self) -> Option<&Identity> {
+        Some(&self.gpu.identity)
     }
 
     fn export(&self) -> Result<DmaBuf> {
