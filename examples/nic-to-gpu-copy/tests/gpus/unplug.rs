@@ -1,7 +1,7 @@
 //! GPUs that go away: from the bus or from their driver, while their memory is received into.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use crate::ensure;
 use crate::guest::{
-    ADDRESS, Failure, NIC, Outcome, Undo, file, receive, run, same_settings, send, settings, spawn, succeed,
-    text, wait, wait_for_change,
+    ADDRESS, Failure, NIC, Outcome, file, receive, run, same_settings, send, settings, spawn, succeed, text,
+    wait, wait_for_change,
 };
 
+const NOBODY: u32 = 65534;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What `nic-to-gpu-copy providers` tells of a provider.
@@ -89,15 +90,10 @@ pub(crate) fn a_driver_that_is_unbound() -> Outcome {
     Ok(())
 }
 
+/// Nodes belong to root unless somebody grants access to them.
 pub(crate) fn the_nodes_permission_is_missing() -> Outcome {
     let node = provider("amdgpu")?.ok_or("no amdgpu")?["node"].as_str().ok_or("no node")?.to_owned();
-    let mode = fs::metadata(&node)?.permissions().mode();
-    let restored = node.clone();
-    let _undo = Undo::by(move || drop(fs::set_permissions(&restored, PermissionsExt::from_mode(mode))));
-    fs::set_permissions(&node, PermissionsExt::from_mode(0o600))?;
-    let output = run(std::process::Command::new("su")
-        .args(["-s", "/bin/sh", "nobody", "-c"])
-        .arg(format!("/usr/bin/nic-to-gpu-copy receive --listen {ADDRESS} --provider amdgpu")))?;
+    let output = run(receive(&["--listen", ADDRESS]).args(["--provider", "amdgpu"]).uid(NOBODY))?;
     ensure!(!output.status.success(), "{}", text(&output));
     for word in [node.as_str(), "ermission"] {
         ensure!(text(&output).contains(word), "{word} is not in: {}", text(&output));

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod copies;
+mod faults;
 #[path = "../harness/guest.rs"]
 mod guest;
 mod restore;

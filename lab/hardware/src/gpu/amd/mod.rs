@@ -93,8 +93,10 @@ pub(super) fn build(config: &GpuConfig, connections: Connections) -> io::Result<
 
 /// The driver, its parameters and files.
 pub(super) fn drivers(_config: &GpuConfig) -> Vec<Driver> {
-    // Power management would need microcode that computes.
-    let parameters = vec![("dpm", "0".to_owned())];
+    // Only the parts that the model has: common, memory controller, interrupts, graphics, DMA. Power management
+    // would need microcode that computes; with `dpm=0` instead the driver's unbinding waits for work that it
+    // never set up, and warns (`si_dpm_sw_fini`, kernels 7.2 and 7.3).
+    let parameters = vec![("ip_block_mask", "0x1f".to_owned())];
     vec![Driver { module: "amdgpu", parameters, firmware: firmware::files() }]
 }
 
