@@ -1,5 +1,7 @@
 //! No memory left.
 
+use std::time::{Duration, Instant};
+
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{Buffer, Capabilities, ErrorKind, Heap, Placement, Provider, Request, Residency};
 
@@ -121,6 +123,11 @@ pub(crate) fn of_system_memory(provider: &dyn Provider) -> Outcome {
     ensure!(error.kind() == ErrorKind::OutOfMemory && error.remedy_text().is_some(), "{error}");
     ensure!(!held.is_empty(), "not even one: {error}");
     drop(held);
-    provider.allocate(&request)?;
+    // Drivers free memory a little after its last user let go.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = provider.allocate(&request) {
+        ensure!(Instant::now() < deadline, "nothing is free again: {error}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     Ok(())
 }

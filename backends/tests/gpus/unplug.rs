@@ -55,6 +55,15 @@ fn remove_and_find_again(identity: &Identity, meanwhile: impl FnOnce() -> Outcom
     outcome
 }
 
+/// With nothing but the node open.
+pub(crate) fn without_buffers(provider: &dyn Provider) -> Outcome {
+    remove_and_find_again(provider.identity(), || {
+        let error = provider.allocate(&Request::bytes(SIZE)).err().ok_or("a GPU that is gone allocated")?;
+        ensure!(error.kind() == ErrorKind::Gone && error.remedy_text().is_some(), "{error}");
+        Ok(())
+    })
+}
+
 pub(crate) fn before_export(provider: &dyn Provider) -> Outcome {
     let buffer = provider.allocate(&Request::bytes(SIZE))?;
     remove_and_find_again(provider.identity(), || {
@@ -75,9 +84,11 @@ pub(crate) fn while_exported(provider: &dyn Provider) -> Outcome {
     remove_and_find_again(provider.identity(), || {
         is_gone(provider, &*unexported)?;
         ensure!(buffer.export()?.inode() == dma_buf.inode(), "another DMA-buf");
-        let flushed = buffer.flush_peer_writes();
-        let looked = buffer.residency().map(|evidence| evidence.to_string());
-        println!("    flush: {flushed:?}; residency: {looked:?}");
+        // The kernel may put plain pages in the place of the memory, or nothing.
+        let errors = [buffer.flush_peer_writes().err(), buffer.residency().err()];
+        for error in errors.into_iter().flatten() {
+            ensure!(error.kind() == ErrorKind::Gone, "{error}");
+        }
         Ok(())
     })?;
     drop(buffer);
