@@ -71,7 +71,7 @@ fn discover_in(folder: &Path) -> Result<Vec<Arc<dyn Provider>>> {
 /// One DMA heap.
 #[derive(Debug)]
 pub struct DmaHeap {
-    identity: Identity,
+    identity: Arc<Identity>,
     heap: String,
     device: File,
     memory: SystemBudget,
@@ -95,7 +95,7 @@ impl DmaHeap {
             }
         })?;
         let heap = node.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let identity = Identity {
+        let identity = Arc::new(Identity {
             name: format!("{NAME}:{heap}"),
             backend: NAME,
             description: format!("the kernel's DMA heap {heap:?}"),
@@ -105,7 +105,7 @@ impl DmaHeap {
             node: node.to_owned(),
             pci: None,
             numa_node: None,
-        };
+        });
         Ok(Self { identity, heap, device, memory: SystemBudget::open()? })
     }
 
@@ -168,19 +168,25 @@ impl Provider for DmaHeap {
         if let Some(name) = request.buffer_name() {
             dma_buf.set_name(name)?;
         }
-        Ok(Box::new(HeapBuffer { dma_buf, system: self.is_system() }))
+        let exporter = Arc::clone(&self.identity);
+        Ok(Box::new(HeapBuffer { dma_buf, exporter, system: self.is_system() }))
     }
 }
 
 #[derive(Debug)]
 struct HeapBuffer {
     dma_buf: DmaBuf,
+    exporter: Arc<Identity>,
     system: bool,
 }
 
 impl Buffer for HeapBuffer {
     fn size(&self) -> u64 {
         self.dma_buf.size()
+    }
+
+    fn exporter(&self) -> Option<&Identity> {
+        Some(&self.exporter)
     }
 
     fn export(&self) -> Result<DmaBuf> {

@@ -1,9 +1,12 @@
 //! A GEM buffer as a provider's buffer.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use devmem_provider::{Buffer, DmaBuf, Error, ErrorKind, ResidencyEvidence, Result, base_page_size};
+use devmem_provider::{
+    Buffer, DmaBuf, ErrorKind, Identity, Residency, ResidencyEvidence, Result, base_page_size,
+};
 use nix::errno::Errno;
 
 use super::device::Device;
@@ -21,13 +24,16 @@ pub(crate) struct GemBuffer<D: Driver> {
     target: Target,
     /// The DMA-buf, once it was exported: every export is this one.
     exported: Mutex<Option<DmaBuf>>,
+    /// Whether a look has seen pages, or made the driver allocate them.
+    had_pages: AtomicBool,
     /// The last page, once peer writes were flushed.
     last_page: OnceLock<View>,
 }
 
 impl<D: Driver> GemBuffer<D> {
     pub(super) fn new(gpu: Arc<Opened<D>>, handle: u32, size: u64, target: Target) -> Self {
-        Self { gpu, handle, size, target, exported: Mutex::new(None), last_page: OnceLock::new() }
+        let had_pages = AtomicBool::new(false);
+        Self { gpu, handle, size, target, exported: Mutex::new(None), had_pages, last_page: OnceLock::new() }
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -77,6 +83,10 @@ impl<D: Driver> Buffer for GemBuffer<D> {
         self.size
     }
 
+    fn exporter(&self) -> Option<&Identity> {
+        Some(&self.gpu.identity)
+    }
+
     fn export(&self) -> Result<DmaBuf> {
         let mut exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dma_buf) = &*exported {
@@ -104,18 +114,27 @@ impl<D: Driver> Drop for GemBuffer<D> {
     }
 }
 
-/// Where a buffer is by the fdinfo of the witness; pages that the driver allocates late are allocated first.
+/// Where a buffer is by the fdinfo of the witness. Pages that the driver allocates late are allocated first; pages that
+/// it took away again stay away, so that a look moves nothing.
 pub(crate) fn judge_buffer<D: Driver>(buffer: &GemBuffer<D>) -> Result<ResidencyEvidence> {
     let dma_buf = buffer.export()?;
     let look = || Ok(judge(&buffer.device().usage(&dma_buf)?, buffer.size, D::is_device_region));
-    if let Look::Seen(evidence) = look()? {
-        return Ok(evidence);
+    let mut seen = look()?;
+    if seen == Look::NoPages && !buffer.had_pages.load(Ordering::Relaxed) {
+        buffer.driver().populate(buffer)?;
+        seen = look()?;
     }
-    buffer.driver().populate(buffer)?;
-    match look()? {
-        Look::Seen(evidence) => Ok(evidence),
-        Look::NoPages => Err(Error::new(ErrorKind::Protocol, format!("look where {dma_buf} is"))
-            .on(buffer.device().file().node().display())
-            .because("the driver accounts its pages to no region although they were just touched")),
-    }
+    buffer.had_pages.store(true, Ordering::Relaxed);
+    Ok(match seen {
+        Look::Seen(evidence) => evidence,
+        Look::NoPages => ResidencyEvidence {
+            residency: Residency::System,
+            region: None,
+            evidence: format!(
+                "fdinfo shows none of the {} pages that it had: the driver has evicted them to system memory, or to \
+                 where that is swapped",
+                buffer.size / base_page_size()
+            ),
+        },
+    })
 }

@@ -5,13 +5,14 @@ use nix::errno::Errno;
 
 /// A DRM ioctl that failed on a node.
 ///
-/// Whatever the driver, a device that was removed or unbound answers `ENODEV` to every ioctl
-/// (`drm_dev_is_unplugged()` in `drm_ioctl()`). A driver that has given its device up answers `EIO` (i915, amdgpu)
-/// or `ECANCELED` (xe, `xe_device_wedged()`).
+/// A device that was removed or unbound answers `ENODEV` to every ioctl (`drm_dev_is_unplugged()` in `drm_ioctl()`),
+/// or, where its driver wakes it first, `EACCES`, for there is no power management any more (amdgpu). Its node is gone
+/// then. A driver that has given its device up answers `EIO` (i915, amdgpu) or `ECANCELED` (xe,
+/// `xe_device_wedged()`).
 pub(crate) fn failed(errno: Errno, operation: impl Into<String>, node: &std::path::Path) -> Error {
     let error = Error::from_errno(errno, operation.into()).on(node.display());
     match errno {
-        Errno::ENODEV | Errno::ENXIO => error
+        _ if errno == Errno::ENODEV || !node.exists() => error
             .with_kind(ErrorKind::Gone)
             .because("the GPU was removed, or its driver unbound")
             .remedy("look for providers again"),
@@ -43,11 +44,13 @@ mod tests {
 
     #[test]
     fn an_error_says_what_became_of_the_gpu() {
-        let kind = |errno| failed(errno, "allocate", Path::new("/dev/dri/renderD128")).kind();
+        let kind = |errno| failed(errno, "allocate", Path::new("/dev/null")).kind();
         assert_eq!(kind(Errno::ENODEV), ErrorKind::Gone);
         assert_eq!(kind(Errno::EIO), ErrorKind::WrongState);
         assert_eq!(kind(Errno::ECANCELED), ErrorKind::WrongState);
         assert_eq!(kind(Errno::ENOSPC), ErrorKind::OutOfMemory);
         assert_eq!(kind(Errno::EACCES), ErrorKind::PermissionDenied);
+        let error = failed(Errno::EACCES, "allocate", Path::new("/dev/dri/removed"));
+        assert_eq!(error.kind(), ErrorKind::Gone);
     }
 }

@@ -83,7 +83,7 @@ pub(crate) struct Gpu<D>(Arc<Opened<D>>);
 pub(crate) struct Opened<D> {
     pub(super) device: Device,
     pub(super) driver: D,
-    identity: Identity,
+    pub(super) identity: Identity,
     memory: SystemBudget,
 }
 

@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use devmem_provider::{DmaBuf, Residency, ResidencyEvidence, Result};
 
+use nix::errno::Errno;
+
+use super::errors::failed;
 use super::fdinfo::Regions;
 use super::file::DrmFile;
 
@@ -18,7 +21,11 @@ impl Witness {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match slot.take() {
             Some(file) => slot.insert(file),
-            None => slot.insert(DrmFile::open(node)?),
+            None => slot.insert(DrmFile::open(node).map_err(|error| match error.errno() {
+                // The node was there before.
+                Some(errno @ Errno::ENOENT) => failed(errno, "open", node),
+                _ => error,
+            })?),
         };
         // A driver may account page tables and the like to a file that holds no buffer.
         let before = Regions::parse(&file.fdinfo()?);

@@ -16,9 +16,8 @@
 //! alternative. Where it is required, and not all of the memory is visible, the buffer is looked at after it got its
 //! pages.
 //!
-//! The kernel allocates pages late, at the first access. A look at the residency of a buffer without pages touches it
-//! first, and so does an allocation that requires device memory: that there is no room shows there, not later as a
-//! `SIGBUS`.
+//! The kernel allocates pages late. A look at the residency of a buffer without pages makes it allocate them first, and
+//! so does an allocation that requires device memory: that there is no room shows there, not later as a `SIGBUS`.
 //!
 //! # Attachments
 //!
@@ -29,15 +28,16 @@
 
 mod uapi;
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use devmem_provider::dma_buf::Access;
 use devmem_provider::{
-    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Result, base_page_size,
+    Buffer as _, Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Result,
+    base_page_size,
 };
 use nix::errno::Errno;
 
-use crate::drm::{self, Device, Driver, GemBuffer, Nodes, Target, View};
+use crate::drm::{self, Device, Driver, GemBuffer, Nodes, Target};
 
 /// The backend's name.
 pub const NAME: &str = "i915";
@@ -179,22 +179,19 @@ impl Driver for I915 {
     }
 
     fn populate(&self, buffer: &GemBuffer<Self>) -> Result<()> {
-        let file = buffer.device().file();
-        let failed = |errno| {
-            let error = file.failed(errno, "give a buffer its pages");
-            match errno {
-                // The kernel's answer to a fault that finds no room, or no device.
-                Errno::EFAULT => error
-                    .with_kind(ErrorKind::OutOfMemory)
-                    .because("no memory of this sort is left, or the GPU was removed")
-                    .remedy("ask for less, or free memory"),
-                _ => error,
-            }
-        };
-        let mode = if self.device.is_some() { uapi::MMAP_FIXED } else { uapi::MMAP_WRITE_BACK };
-        let offset = uapi::mmap_offset(file, buffer.handle(), mode).map_err(failed)?;
-        // A fault at any page gives the whole buffer its pages.
-        let length = usize::try_from(base_page_size()).unwrap_or(4096);
-        View::map(file.as_fd(), offset, length).map_err(failed)?.read_back().map_err(failed)
+        // Beginning a CPU access pins the pages for a moment (`i915_gem_begin_cpu_access()`), and does not move them. A
+        // fault of the CPU would do neither: it maps what is there without making it the buffer's.
+        let begin = || buffer.export()?.map_range(0, base_page_size(), Access::Read)?.read()?.finish();
+        let Err(error) = begin() else { return Ok(()) };
+        match error.errno() {
+            // A wedged DG2 has pinned the pages before it fails.
+            Some(Errno::EIO) => Ok(()),
+            // What i915 makes of ENOSPC (`i915_ttm_err_to_gem()`).
+            Some(Errno::ENXIO | Errno::ENOMEM | Errno::ENOSPC) => Err(error
+                .with_kind(ErrorKind::OutOfMemory)
+                .because("no memory of this sort is left")
+                .remedy("ask for less, or free memory")),
+            _ => Err(error),
+        }
     }
 }

@@ -17,11 +17,6 @@ pub(super) const CLASS_DEVICE: u16 = 1;
 /// one of the placements.
 pub(super) const CREATE_NEEDS_CPU_ACCESS: u32 = 1;
 
-/// `I915_MMAP_OFFSET_WB`: what GPUs without memory of their own take.
-pub(super) const MMAP_WRITE_BACK: u64 = 2;
-/// `I915_MMAP_OFFSET_FIXED`: the only mode of GPUs with memory of their own.
-pub(super) const MMAP_FIXED: u64 = 4;
-
 const QUERY_MEMORY_REGIONS: u64 = 4;
 const CREATE_EXT_MEMORY_REGIONS: u32 = 0;
 
@@ -92,19 +87,8 @@ struct MemoryRegions {
     regions: u64,
 }
 
-/// `struct drm_i915_gem_mmap_offset`.
-#[repr(C)]
-struct MmapOffset {
-    handle: u32,
-    pad: u32,
-    offset: u64,
-    flags: u64,
-    extensions: u64,
-}
-
 const _: () = {
     assert!(nix::request_code_none!(BASE, COMMAND + 0x18) == 0x6458);
-    assert!(nix::request_code_readwrite!(BASE, COMMAND + 0x24, size_of::<MmapOffset>()) == 0xc020_6464);
     assert!(nix::request_code_readwrite!(BASE, COMMAND + 0x39, size_of::<Query>()) == 0xc010_6479);
     assert!(nix::request_code_readwrite!(BASE, COMMAND + 0x3c, size_of::<GemCreateExt>()) == 0xc018_647c);
     assert!(size_of::<RegionInfo>() == 88);
@@ -112,7 +96,6 @@ const _: () = {
 };
 
 ioctl_none!(ioctl_throttle, BASE, COMMAND + 0x18);
-ioctl_readwrite!(ioctl_mmap_offset, BASE, COMMAND + 0x24, MmapOffset);
 ioctl_readwrite!(ioctl_query, BASE, COMMAND + 0x39, Query);
 ioctl_readwrite!(ioctl_gem_create_ext, BASE, COMMAND + 0x3c, GemCreateExt);
 
@@ -185,14 +168,6 @@ pub(super) fn gem_create(
         unsafe { ioctl_gem_create_ext(file.as_fd().as_raw_fd(), &raw mut argument) }?;
         Ok((argument.handle, argument.size))
     })
-}
-
-/// `DRM_IOCTL_I915_GEM_MMAP_OFFSET`: where in the file a buffer is mapped.
-pub(super) fn mmap_offset(file: &DrmFile, handle: u32, flags: u64) -> nix::Result<u64> {
-    let mut argument = MmapOffset { handle, pad: 0, offset: 0, flags, extensions: 0 };
-    // SAFETY: `argument` has the layout asserted above and lives through the call.
-    repeat(|| unsafe { ioctl_mmap_offset(file.as_fd().as_raw_fd(), &raw mut argument) })?;
-    Ok(argument.offset)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub fn discover() -> Result<Vec<Arc<dyn Provider>>> {
 /// The provider of memory from memfds.
 #[derive(Debug)]
 pub struct Udmabuf {
-    identity: Identity,
+    identity: Arc<Identity>,
     device: File,
     memory: SystemBudget,
     /// The module parameter `size_limit_mb` as it was last read, in bytes.
@@ -68,7 +68,7 @@ impl Udmabuf {
             }
             _ => error,
         })?;
-        let identity = Identity {
+        let identity = Arc::new(Identity {
             name: NAME.to_owned(),
             backend: NAME,
             description: "memory of this process, exported by udmabuf".to_owned(),
@@ -78,7 +78,7 @@ impl Udmabuf {
             node: PathBuf::from(NODE),
             pci: None,
             numa_node: None,
-        };
+        });
         let limit = AtomicU64::new(size_limit());
         Ok(Self { identity, device, memory: SystemBudget::open()?, limit })
     }
@@ -137,7 +137,7 @@ impl Udmabuf {
         if let Some(name) = name {
             dma_buf.set_name(name)?;
         }
-        Ok(Box::new(UdmabufBuffer { dma_buf }))
+        Ok(Box::new(UdmabufBuffer { dma_buf, exporter: Arc::clone(&self.identity) }))
     }
 }
 
@@ -221,11 +221,16 @@ fn open_node(path: &Path) -> Result<File> {
 #[derive(Debug)]
 struct UdmabufBuffer {
     dma_buf: DmaBuf,
+    exporter: Arc<Identity>,
 }
 
 impl Buffer for UdmabufBuffer {
     fn size(&self) -> u64 {
         self.dma_buf.size()
+    }
+
+    fn exporter(&self) -> Option<&Identity> {
+        Some(&self.exporter)
     }
 
     fn export(&self) -> Result<DmaBuf> {

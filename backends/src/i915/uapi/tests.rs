@@ -9,14 +9,8 @@ fn the_kernel_headers_agree() {
         .value("I915_MEMORY_CLASS_DEVICE", CLASS_DEVICE)
         .value("I915_GEM_CREATE_EXT_FLAG_NEEDS_CPU_ACCESS", CREATE_NEEDS_CPU_ACCESS)
         .value("I915_GEM_CREATE_EXT_MEMORY_REGIONS", CREATE_EXT_MEMORY_REGIONS)
-        .value("I915_MMAP_OFFSET_WB", MMAP_WRITE_BACK)
-        .value("I915_MMAP_OFFSET_FIXED", MMAP_FIXED)
         .value("DRM_I915_QUERY_MEMORY_REGIONS", QUERY_MEMORY_REGIONS)
         .value("DRM_IOCTL_I915_GEM_THROTTLE", nix::request_code_none!(BASE, COMMAND + 0x18))
-        .value(
-            "DRM_IOCTL_I915_GEM_MMAP_OFFSET",
-            nix::request_code_readwrite!(BASE, COMMAND + 0x24, size_of::<MmapOffset>()),
-        )
         .value("DRM_IOCTL_I915_QUERY", nix::request_code_readwrite!(BASE, COMMAND + 0x39, size_of::<Query>()))
         .value(
             "DRM_IOCTL_I915_GEM_CREATE_EXT",
@@ -33,7 +27,6 @@ fn the_kernel_headers_agree() {
             GemCreateExt as "drm_i915_gem_create_ext" { size, handle, flags, extensions }
             UserExtension as "i915_user_extension" { next_extension, name, flags }
             MemoryRegions as "drm_i915_gem_create_ext_memory_regions" { base, num_regions, regions }
-            MmapOffset as "drm_i915_gem_mmap_offset" { handle, offset, flags, extensions }
         })
         .assert();
 }
