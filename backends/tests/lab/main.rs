@@ -3,7 +3,7 @@
 //! Started on the host, this program boots the lab and runs itself in the guest, where the tests are.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ fn a_dma_buf_outlives_its_buffer(provider: &dyn Provider) -> Outcome {
     access.finish()?;
     drop(mapping);
     // As another process would get it.
-    let received = DmaBuf::from_fd(OwnedFd::from(dma_buf).try_clone()?)?;
+    let received = DmaBuf::from_fd(dma_buf.into_fd()?)?;
     let mapping = received.map(Access::Read)?;
     let mut read = [0; 11];
     mapping.read()?.copy_to(0, &mut read)?;

@@ -23,8 +23,12 @@ pub(crate) enum Command {
     Send(SendOptions),
     /// List the providers of device memory of this machine, and why others are not available.
     Providers(ProvidersOptions),
+    /// Bind a buffer of every provider, in every placement, to a NIC, and show where it went.
+    Matrix(MatrixOptions),
     /// Show what a NIC can do for receiving into device memory, and how that was found.
     Nic(NicOptions),
+    /// Foretell which NICs reach which GPUs' memory across PCI, with the evidence.
+    Topology(TopologyOptions),
     /// Put back the settings of NICs that a killed `receive` left changed.
     Restore(RestoreOptions),
 }
@@ -51,6 +55,19 @@ pub(crate) enum Demand {
     DeviceLocal,
 }
 
+/// Where a buffer is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Place {
+    /// Where the provider puts it.
+    Any,
+    /// In the device's own memory.
+    DeviceLocal,
+    /// In the device's own memory, within reach of the CPU and of peers.
+    DeviceLocalVisible,
+    /// In system memory.
+    System,
+}
+
 /// The pages behind a buffer in system memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pages {
@@ -75,6 +92,12 @@ pub(crate) struct ReceiveOptions {
     /// The size of the buffer: a multiple of the page size, with K, M or G.
     #[arg(long, default_value = "64M", value_parser = parse_size)]
     pub(crate) size: u64,
+    /// Where the buffer is wanted.
+    #[arg(long, value_enum, default_value_t = Place::Any)]
+    pub(crate) placement: Place,
+    /// Nowhere else: fail if the provider cannot put it there, and allow it nowhere else later.
+    #[arg(long)]
+    pub(crate) placement_only: bool,
     /// How many receive queues to bind.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) queues: u32,
@@ -130,9 +153,38 @@ pub(crate) struct ProvidersOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct MatrixOptions {
+    /// The NIC: an interface name, a PCI address, or a local IP address.
+    #[arg(long)]
+    pub(crate) nic: String,
+    /// The provider; by default all of this machine.
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// The size of the buffers: a multiple of the page size, with K, M or G.
+    #[arg(long, default_value = "4M", value_parser = parse_size)]
+    pub(crate) size: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NicOptions {
     /// The NIC: an interface name, a PCI address, or a local IP address.
     pub(crate) nic: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopologyOptions {
+    /// The NIC: an interface name, a PCI address, or a local IP address. By default every one.
+    #[arg(long)]
+    pub(crate) nic: Option<String>,
+    /// The GPU: a provider's name, a PCI address or a device node. By default every one.
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,10 +2,13 @@
 
 mod arguments;
 mod inspect;
+mod matrix;
 mod measure;
 mod receive;
 mod send;
+mod topology;
 mod transfer;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -21,7 +24,9 @@ fn main() -> ExitCode {
         Command::Receive(options) => receive::run(&options),
         Command::Send(options) => send::run(&options),
         Command::Providers(options) => inspect::providers(&options),
+        Command::Matrix(options) => matrix::run(&options),
         Command::Nic(options) => inspect::nic(&options),
+        Command::Topology(options) => topology::run(&options),
         Command::Restore(options) => inspect::restore(&options),
     };
     match result {

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 
 use super::options::MachineOptions;
 use super::run::report;
-use super::{signals, tool};
+use super::{providers, signals, tool};
 
 /// How long a demo may take if nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -49,7 +49,8 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn execute(&self) -> Result<i32> {
-        let machine = tool::with_tool(self.machine.machine_with(&NICS, TIMEOUT)?)?;
+        let machine = self.machine.machine_with(&NICS, TIMEOUT)?;
+        let machine = tool::with_tool(providers::add(machine, &self.receiver, self.machine.has_gpus()))?;
         machine.prepare()?;
         let signals = signals::take()?;
         let joined;

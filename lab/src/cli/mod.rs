@@ -3,8 +3,10 @@
 mod bench;
 mod demo;
 mod fetch;
+mod matrix;
 mod options;
 mod progress;
+mod providers;
 mod run;
 mod shell;
 mod signals;
@@ -41,6 +43,7 @@ enum Command {
     Shell(shell::Shell),
     Demo(demo::Demo),
     Bench(bench::Bench),
+    Matrix(matrix::Matrix),
 }
 
 /// Reads the command line and does what it says.
@@ -57,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Shell(command) => command.execute(),
         Command::Demo(command) => command.execute(),
         Command::Bench(command) => command.execute(),
+        Command::Matrix(command) => command.execute(),
     };
     let code = result.unwrap_or_else(|error| {
         eprintln!("devmem-lab: {error:#}");

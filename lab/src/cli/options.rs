@@ -71,7 +71,7 @@ pub(crate) struct MachineOptions {
     #[arg(long = "gpu", value_name = "GPU")]
     gpus: Vec<String>,
     /// Where the cards sit on PCI Express: root-bus, root-ports (each behind its own), switch or switch-acs (all
-    /// behind one)
+    /// behind one, whose ports pass requests between them or redirect them to the root)
     #[arg(long, value_name = "NAME", default_value = "root-bus")]
     topology: Topology,
     /// Faults of the switch between the NICs, such as drop=0.01,reorder=0.01,seed=7
@@ -130,6 +130,16 @@ pub(crate) struct MachineOptions {
 }
 
 impl MachineOptions {
+    /// Whether emulated GPUs were asked for.
+    pub(crate) fn has_gpus(&self) -> bool {
+        !self.gpus.is_empty()
+    }
+
+    /// The emulated GPUs that were asked for.
+    pub(crate) fn gpus(&self) -> impl Iterator<Item = &str> {
+        self.gpus.iter().map(String::as_str)
+    }
+
     /// The machine without a command; the time that it may take if nothing else is said is `timeout`.
     pub(crate) fn machine(&self, timeout: Duration) -> Result<Machine> {
         self.machine_with(&["gve", "gve"], timeout)

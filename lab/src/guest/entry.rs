@@ -7,7 +7,8 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{Context, Result, in_namespace, lab_ask};
+use super::locate::LAB_MARK;
+use super::{Context, Result, in_namespace, lab_ask, mark};
 use crate::protocol::{AGENT, GUEST_VARIABLE};
 
 const LAB_ASK: &str = "lab-ask";
@@ -35,6 +36,8 @@ extern "C" fn entry() {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let code = if name == LAB_ASK {
         lab_ask::ask(&arguments)
+    } else if name == LAB_MARK {
+        mark::run(&arguments)
     } else if let Some(namespace) = name.strip_prefix(IN_NAMESPACE) {
         in_namespace::execute(namespace, &arguments)
     } else {

@@ -8,6 +8,7 @@ mod entry;
 mod in_namespace;
 mod lab_ask;
 mod locate;
+mod mark;
 mod mounts;
 mod netlink;
 mod network;

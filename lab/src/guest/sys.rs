@@ -102,24 +102,3 @@ impl Drop for SharedMapping {
         let _ = unsafe { nix::sys::mman::munmap(self.start, self.size) };
     }
 }
-
-// include/uapi/linux/dma-buf.h
-const DMA_BUF_SYNC_READ_WRITE: u64 = 3;
-const DMA_BUF_SYNC_END: u64 = 4;
-
-mod request {
-    nix::ioctl_write_ptr!(dma_buf_sync, b'b', 0, u64);
-}
-
-/// Tells the exporter that the CPU begins, or has ended, to read and write the buffer.
-pub(super) fn synchronize(buffer: &OwnedFd, end: bool) -> nix::Result<()> {
-    let flags = DMA_BUF_SYNC_READ_WRITE | if end { DMA_BUF_SYNC_END } else { 0 };
-    loop {
-        // SAFETY: the request reads 64 bits of flags, which the reference points to.
-        match unsafe { request::dma_buf_sync(buffer.as_raw_fd(), &raw const flags) } {
-            Ok(_) => return Ok(()),
-            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}

@@ -7,7 +7,6 @@ mod output;
 mod stripe;
 mod summary;
 mod way;
-mod witness;
 
 use std::io::IsTerminal;
 use std::sync::atomic::AtomicUsize;
@@ -16,17 +15,17 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use devmem_backends::discover;
 use devmem_provider::dma_buf::Access;
-use devmem_provider::{PageSize, Provider, Request};
+use devmem_provider::{PageSize, Placement, Provider, Request};
 use devmem_receive::nic;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::arguments::{Pages, ReceiveOptions};
+use crate::arguments::{Pages, Place, ReceiveOptions};
+use crate::witness::Witness;
 use connection::Session;
 use listener::ReservedPort;
 use output::Output;
 use summary::{Summary, Totals};
 use way::Prepared;
-use witness::Witness;
 
 /// How long the kernel may take to let go of the buffer after the last connection.
 const UNBIND_LIMIT: Duration = Duration::from_secs(5);
@@ -40,8 +39,10 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     let provider = discover().find(&options.provider)?;
     let buffer = provider.allocate(&request(options))?;
     let output = options.output.as_deref().map(Output::create).transpose()?;
-    let witness = Witness::call()?;
-
+    let mut witness = Witness::call()?;
+    if let Some(witness) = &mut witness {
+        witness.look_before(&buffer.export()?);
+    }
     let prepared = Prepared::choose(options, &*buffer)?;
     let summary = receive(options, &*provider, port, output.as_ref(), witness, prepared)?;
     if let Some(output) = output
@@ -57,14 +58,8 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     if summary.sha256_match == Some(false) {
         bail!("what arrived is not what was sent: a SHA-256 differs");
     }
-    if let Some(truth) = &summary.ground_truth
-        && truth["dmabuf_bytes"] != summary.fragment_bytes
-    {
-        bail!(
-            "the lab saw {} bytes go to the buffer, not {}: the kernel's account is wrong",
-            truth["dmabuf_bytes"],
-            summary.fragment_bytes
-        );
+    if let Some(contradiction) = summary.contradiction() {
+        bail!(contradiction);
     }
     if summary.nic_restored == Some(false) {
         bail!("not all settings of the NIC could be put back; try `nic-to-gpu-copy restore`");
@@ -73,10 +68,17 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
 }
 
 fn request(options: &ReceiveOptions) -> Request {
-    Request::bytes(options.size).name("nic-to-gpu-copy").page_size(match options.pages {
+    let request = Request::bytes(options.size).name("nic-to-gpu-copy").page_size(match options.pages {
         Pages::Base => PageSize::Base,
         Pages::Huge => PageSize::Huge2MiB,
-    })
+    });
+    let placement = match options.placement {
+        Place::Any => return request,
+        Place::DeviceLocal => Placement::DeviceLocal,
+        Place::DeviceLocalVisible => Placement::DeviceLocalVisible,
+        Place::System => Placement::System,
+    };
+    if options.placement_only { request.require(placement) } else { request.prefer(placement) }
 }
 
 fn receive(
@@ -145,6 +147,8 @@ fn summarise(
         queues: prepared.queues(),
         residency_before: prepared.before.residency.to_string(),
         residency_after: prepared.after.residency.to_string(),
+        region_before: prepared.before.region.clone(),
+        region_after: prepared.after.region.clone(),
         residency_evidence: prepared.after.evidence.clone(),
         nic_restored: None,
         ground_truth,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::connection::Received;
 use crate::transfer::Sha256Digest;
+use crate::witness;
 
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
@@ -60,6 +61,9 @@ pub(crate) struct Summary {
     /// Where the buffer was before the bind and after it: device-local, system or unknown.
     pub(crate) residency_before: String,
     pub(crate) residency_after: String,
+    /// The driver's name for that place, where it has one: vram, gtt, local0 and others.
+    pub(crate) region_before: Option<String>,
+    pub(crate) region_after: Option<String>,
     /// What that was seen by.
     pub(crate) residency_evidence: String,
     /// Whether the NIC's settings are as they were; null if none were changed.
@@ -136,6 +140,30 @@ impl Totals {
 const LISTED_STRIPES: usize = 4;
 
 impl Summary {
+    /// Where the lab saw something else than the kernel told.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let truth = self.ground_truth.as_ref()?;
+        if truth["dmabuf_bytes"] != self.fragment_bytes {
+            return Some(format!(
+                "the lab saw {} bytes go to the buffer, not {}: the kernel's account is wrong",
+                truth["dmabuf_bytes"], self.fragment_bytes
+            ));
+        }
+        let looks = [
+            ("before", &self.residency_before, "pages_before"),
+            ("after", &self.residency_after, "pages_after"),
+        ];
+        for (when, told, pages) in looks {
+            let seen = witness::residency(&truth[pages]).map(|residency| residency.to_string());
+            if let Some(seen) = seen.filter(|seen| seen != told && told != "unknown") {
+                return Some(format!(
+                    "{when} the bind the lab found the buffer in {seen} memory, not {told}"
+                ));
+            }
+        }
+        None
+    }
+
     fn write_digests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.stripes.len() > LISTED_STRIPES {
             let differing = self.stripes.iter().filter(|stripe| stripe.sha256_match == Some(false)).count();
@@ -202,8 +230,12 @@ impl fmt::Display for Summary {
         if let Some(truth) = &self.ground_truth {
             writeln!(
                 f,
-                "lab        saw {} payload bytes go to the buffer and {} elsewhere",
-                truth["dmabuf_bytes"], truth["elsewhere_bytes"]
+                "lab        saw {} payload bytes go to the buffer and {} elsewhere; {} to device memory, {} to the \
+                 guest's",
+                truth["dmabuf_bytes"],
+                truth["elsewhere_bytes"],
+                truth["device_window_bytes"],
+                truth["guest_ram_bytes"],
             )?;
         }
         if let Some(restored) = self.nic_restored {

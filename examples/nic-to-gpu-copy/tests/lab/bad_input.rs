@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::faults::{Undo, ask_lab};
 use crate::guest::{
-    ADDRESS, Failure, NIC, Outcome, Undo, ask_lab, receive, run, same_settings, settings, spawn, succeed,
-    text, wait, wait_for_change,
+    ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
+    wait_for_change,
 };
 use crate::{ensure, xdp};
 

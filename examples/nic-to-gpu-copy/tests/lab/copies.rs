@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::ensure;
-use crate::guest::{ADDRESS_V6, NIC, Outcome, Undo, ask_lab, copy, copy_to};
+use crate::faults::{Undo, ask_lab};
+use crate::guest::{NIC, Outcome, copy, copy_to};
+
+const ADDRESS_V6: &str = "[fd77::1]:5201";
 
 const MEBIBYTE: usize = 1 << 20;
 

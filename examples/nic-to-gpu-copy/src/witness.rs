@@ -1,24 +1,29 @@
 //! An independent witness of where bytes went: the lab's, where the tool runs in its guest.
 //!
 //! The lab tells a program in the guest by the environment variable `DEVMEM_LAB_SOCKET` where it can be asked.
-//! It finds the buffer's pages itself, by marks that it writes through the DMA-buf, and it counts every byte
-//! that an emulated NIC writes. On real hardware there is no such witness.
+//! It finds the buffer's pages itself, by marks that it writes through the DMA-buf, before the bind and after it,
+//! and it counts every byte that an emulated NIC writes. On real hardware there is no such witness.
 
 use std::io::{BufRead, BufReader, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
-use devmem_provider::DmaBuf;
+use devmem_provider::{DmaBuf, Residency};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
 const SOCKET: &str = "DEVMEM_LAB_SOCKET";
 
+/// What the lab is told the buffer is.
+const BUFFER: &str = "receive buffer";
+
 /// A connection to the lab.
 #[derive(Debug)]
 pub(crate) struct Witness {
     connection: BufReader<UnixStream>,
+    before: Value,
+    after: Value,
 }
 
 impl Witness {
@@ -28,7 +33,13 @@ impl Witness {
         let connection = UnixStream::connect(&path).with_context(|| {
             format!("cannot connect to the lab at {}, which {SOCKET} names", path.display())
         })?;
-        Ok(Some(Self { connection: BufReader::new(connection) }))
+        Ok(Some(Self { connection: BufReader::new(connection), before: Value::Null, after: Value::Null }))
+    }
+
+    /// Lets the lab look where the buffer is before anything is attached to it. That its pages cannot be found is
+    /// no failure: some memory is out of the CPU's reach until it is moved.
+    pub(crate) fn look_before(&mut self, dma_buf: &DmaBuf) {
+        self.before = self.locate(dma_buf).unwrap_or_default();
     }
 
     /// Shows the lab which memory is meant, and lets it count payload for `port` from now on.
@@ -36,17 +47,26 @@ impl Witness {
     /// No byte may arrive before this returns: the lab writes into the buffer to find it.
     pub(crate) fn watch(&mut self, dma_buf: &DmaBuf, port: u16) -> Result<()> {
         self.ask(&json!({ "op": "ground_truth_start", "tcp_destination_port": port }), None)?;
-        let located = self.ask(&json!({ "op": "locate", "name": "receive buffer" }), Some(dma_buf))?;
+        self.after = self.locate(dma_buf)?;
+        Ok(())
+    }
+
+    /// Where the lab finds the buffer's pages.
+    pub(crate) fn locate(&mut self, dma_buf: &DmaBuf) -> Result<Value> {
+        let located = self.ask(&json!({ "op": "locate", "name": BUFFER }), Some(dma_buf))?;
         let pages = dma_buf.size() / devmem_provider::base_page_size();
         if located["found"].as_u64() != Some(pages) {
             bail!("the lab found {} of the buffer's {pages} pages", located["found"]);
         }
-        Ok(())
+        Ok(located)
     }
 
-    /// Where the payload went.
+    /// Where the payload went, and where the buffer was before the bind and after it.
     pub(crate) fn ground_truth(&mut self) -> Result<Value> {
-        self.ask(&json!({ "op": "ground_truth" }), None)
+        let mut truth = self.ask(&json!({ "op": "ground_truth" }), None)?;
+        truth["pages_before"] = self.before.take();
+        truth["pages_after"] = self.after.take();
+        Ok(truth)
     }
 
     fn ask(&mut self, question: &Value, dma_buf: Option<&DmaBuf>) -> Result<Value> {
@@ -69,5 +89,32 @@ impl Witness {
             Some(error) => bail!("the lab refuses {}: {error}", question["op"]),
             None => Ok(answer),
         }
+    }
+}
+
+/// Where the lab found the pages of a buffer; `None` if it did not find them, or in both places.
+pub(crate) fn residency(pages: &Value) -> Option<Residency> {
+    let count = |name: &str| pages[name].as_u64();
+    match (count("device_window_pages")?, count("guest_ram_pages")?) {
+        (0, 0) => None,
+        (_, 0) => Some(Residency::DeviceLocal),
+        (0, _) => Some(Residency::System),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_all_pages_is_the_residency() {
+        let found = |device: u64, guest: u64| {
+            residency(&json!({ "device_window_pages": device, "guest_ram_pages": guest }))
+        };
+        assert_eq!(found(4, 0), Some(Residency::DeviceLocal));
+        assert_eq!(found(0, 4), Some(Residency::System));
+        assert_eq!(found(2, 2), None);
+        assert_eq!(residency(&Value::Null), None);
     }
 }

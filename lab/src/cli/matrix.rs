@@ -1,0 +1,200 @@
+//! `matrix`: what the drivers of this kernel do with their memory when a NIC attaches.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::options::MachineOptions;
+use super::{run, tool};
+
+/// How long each machine may take if nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The machines that are booted, each with these GPUs. One driver can have one part in each, so that its rows
+/// are told apart.
+const MACHINES: [&[&str]; 4] = [
+    &["amdgpu:hainan", "i915:tgl", "xe:bmg", "nouveau:gp107", "virtio-gpu:host-visible"],
+    &["i915:dg1", "xe:dg2", "nouveau:nv44"],
+    &["nouveau:gm107"],
+    &["nouveau:tu117"],
+];
+
+const SCRIPT: &str = "nic-to-gpu-copy matrix --nic eth0 --json";
+
+/// Binds a buffer of every provider, in every placement, to a NIC, in machines with every emulated GPU, and
+/// writes down where it was before and after.
+///
+/// Each row is an attempt on the guest's kernel and its drivers; the lab has looked for the buffer's pages
+/// itself. `docs/support-matrix.md` is what this prints.
+#[derive(Debug, Args)]
+pub(crate) struct Matrix {
+    #[command(flatten)]
+    machine: MachineOptions,
+    /// Writes it to a file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print one JSON object instead of a page of Markdown
+    #[arg(long)]
+    json: bool,
+}
+
+impl Matrix {
+    pub(crate) fn execute(&self) -> Result<i32> {
+        let (mut rows, mut kernel): (Vec<Value>, String) = (Vec::new(), String::new());
+        let chosen: Vec<Vec<&str>> = if self.machine.has_gpus() {
+            vec![self.machine.gpus().collect()]
+        } else {
+            MACHINES.iter().map(|gpus| gpus.to_vec()).collect()
+        };
+        for (index, gpus) in chosen.iter().enumerate() {
+            let mut machine = tool::with_tool(self.machine.machine_with(&["gve"], TIMEOUT)?)?.module("vgem");
+            if !self.machine.has_gpus() {
+                machine = gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
+            }
+            let outcome = tool::with_script(machine, SCRIPT, &[]).run()?;
+            eprint!("{}", outcome.stderr_text());
+            if !outcome.is_success() {
+                return Ok(run::report(&outcome));
+            }
+            let report: Value =
+                serde_json::from_str(outcome.stdout_text().trim()).context("the tool printed no JSON")?;
+            report["kernel"].as_str().unwrap_or_default().clone_into(&mut kernel);
+            let found = report["rows"].as_array().cloned().unwrap_or_default();
+            // Providers without a GPU are the same in every machine.
+            let wanted = found.into_iter().filter_map(|row| of_part(row, gpus, index == 0));
+            rows.extend(wanted);
+        }
+        let page = if self.json {
+            format!("{}\n", json!({ "kernel": kernel, "rows": rows }))
+        } else {
+            markdown(&kernel, &rows)
+        };
+        match &self.output {
+            Some(path) => {
+                std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?
+            }
+            None => print!("{page}"),
+        }
+        Ok(0)
+    }
+}
+
+/// The row with the part of the GPU that it is about; `None` for rows that another machine has.
+fn of_part(mut row: Value, gpus: &[&str], with_others: bool) -> Option<Value> {
+    let driver = row["driver"].as_str().unwrap_or_default().replace('_', "-");
+    let part = gpus.iter().find_map(|gpu| {
+        let (name, part) = gpu.split_once(':').unwrap_or((gpu, ""));
+        (name == driver).then(|| part.split(',').next().unwrap_or_default().to_owned())
+    });
+    if part.is_none() && !with_others {
+        return None;
+    }
+    row["part"] = json!(part);
+    Some(row)
+}
+
+fn markdown(kernel: &str, rows: &[Value]) -> String {
+    let mut page = format!(
+        "# Support matrix\n\n\
+         What the drivers of Linux {kernel} do with their memory when a NIC attaches to it, as seen in the lab.\n\
+         `cargo lab matrix --output docs/support-matrix.md` writes this page; nothing in it is written by hand.\n\n\
+         A buffer of each provider is allocated in each placement and bound to a receive queue. *Only* means that it\n\
+         may lie nowhere else. Before and after is what the driver's own figures say of the buffer, with its name for\n\
+         the place; the lab looked for the pages in all memory of the machine and found them there too, unless a\n\
+         note says otherwise. The last column tells whether `--require device-local` holds.\n\n\
+         | provider | placement | importer | outcome | before | after | stays device-local |\n\
+         |---|---|---|---|---|---|---|\n"
+    );
+    for row in rows {
+        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let part = row["part"].as_str().map(|part| format!(" ({part})")).unwrap_or_default();
+        let only = if row["only"] == true { ", only" } else { "" };
+        let stays = match (&row["device_local_pin"], text("placement").starts_with("system")) {
+            (_, true) => "",
+            (Value::Bool(true), _) => "yes",
+            _ => "no",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "| {}{part} | {}{only} | {} | {} | {} | {} | {stays} |",
+            text("provider"),
+            text("placement").trim_end_matches(" memory"),
+            text("importer"),
+            outcome(row),
+            place(&row["before"]),
+            place(&row["after"]),
+        );
+    }
+    page
+}
+
+/// Bound, or what was refused, with the kernel's number and words.
+fn outcome(row: &Value) -> String {
+    let what = match row["outcome"].as_str() {
+        Some("bound") => return "bound".to_owned(),
+        Some("allocate-refused") => "not allocated",
+        _ => "refused",
+    };
+    let errno = row["errno"].as_str().unwrap_or_default();
+    let words = row["kernel_message"].as_str().map(|words| format!(" \"{words}\"")).unwrap_or_default();
+    format!("{what}: {errno}{words}").trim_end_matches([':', ' ']).to_owned()
+}
+
+fn place(place: &Value) -> String {
+    let Some(residency) = place["residency"].as_str() else { return String::new() };
+    let region = place["region"].as_str().map(|region| format!(" ({region})")).unwrap_or_default();
+    let note = match place["lab"].as_str() {
+        None => ", out of the CPU's reach",
+        Some(lab) if lab != residency => &format!(", the lab found {lab}"),
+        Some(_) => "",
+    };
+    format!("{residency}{region}{note}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_lines_of_a_table() {
+        let bound = json!({
+            "provider": "amdgpu", "driver": "amdgpu", "placement": "device-local memory", "only": false,
+            "importer": "devmem TCP", "outcome": "bound", "device_local_pin": false,
+            "before": { "residency": "device-local", "region": "vram", "lab": "device-local" },
+            "after": { "residency": "system", "region": "gtt", "lab": "system" },
+        });
+        let refused = json!({
+            "provider": "xe", "driver": "xe", "placement": "device-local memory", "only": true,
+            "importer": "devmem TCP", "outcome": "bind-refused", "errno": "EOPNOTSUPP",
+            "kernel_message": "Failed to attach", "before": { "residency": "unknown", "lab": "system" },
+        });
+        let rows: Vec<Value> = [bound, refused]
+            .into_iter()
+            .filter_map(|row| of_part(row, &["amdgpu:hainan,vram=1G", "xe:bmg"], true))
+            .collect();
+        let page = markdown("7.3.4", &rows);
+        let lines: Vec<&str> = page.lines().rev().take(2).collect();
+        assert_eq!(
+            lines[1],
+            "| amdgpu (hainan) | device-local | devmem TCP | bound | device-local (vram) | system (gtt) | no |"
+        );
+        assert_eq!(
+            lines[0],
+            "| xe (bmg) | device-local, only | devmem TCP | refused: EOPNOTSUPP \"Failed to attach\" | \
+             unknown, the lab found system |  | no |"
+        );
+    }
+
+    #[test]
+    fn providers_without_a_gpu_are_taken_once() {
+        let row = json!({ "driver": "udmabuf" });
+        assert!(of_part(row.clone(), &["amdgpu"], true).is_some());
+        assert!(of_part(row, &["amdgpu"], false).is_none());
+        assert!(of_part(json!({ "driver": "virtio_gpu" }), &["virtio-gpu:host-visible"], false).is_some());
+    }
+}
