@@ -250,7 +250,7 @@ impl Common {
             *MAP.iter().find(|(_, start, size)| (*start..start + *size as u64).contains(&offset))?;
         let within = (offset - start) as usize;
         let whole = within == 0 && from.len() == size;
-        let a_half = size == 8 && from.len() == 4 && within % 4 == 0;
+        let a_half = size == 8 && from.len() == 4 && within.is_multiple_of(4);
         if !whole && !a_half {
             return None;
         }
