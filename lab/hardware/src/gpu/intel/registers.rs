@@ -61,6 +61,8 @@ pub(super) mod offsets {
     pub(crate) const STOLEN_RESERVED: u64 = 0x10_82c0;
     /// SG_TILE_ADDR_RANGE(0): as [`TILE_RANGE`], of the system agent.
     pub(crate) const AGENT_TILE_RANGE: u64 = 0x10_83a0;
+    /// Four words each: state, mask, identity (GU_MISC_IIR and the like; a written 1 clears) and enable.
+    pub(crate) const PCU_INTERRUPTS: u64 = 0x4_44e0;
     /// GEN6_PCODE_MAILBOX.
     pub(crate) const PCODE_MAILBOX: u64 = 0x13_8124;
     pub(crate) const PCODE_BUSY: u32 = 1 << 31;
@@ -81,14 +83,24 @@ pub(super) enum Kind {
     Kept,
     /// The upper half of a write tells which bits of the lower half change.
     Masked,
-    /// What a write asks for is done before the driver looks: reads as 0.
+    /// What a write asks for (or clears) is done before the driver looks: reads as 0.
     DoneAtOnce,
 }
 
 /// Registers that are alike in all parts: offset, how many words, what they do.
-const TABLE: [(u64, u64, Kind); 21] = [
+const TABLE: [(u64, u64, Kind); 28] = [
     (STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
     (MEDIA + STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
+    // Interrupts of the power controller and of the graphics unit: those that there are, and those of them that the
+    // driver wants; none ever is.
+    (PCU_INTERRUPTS + 4, 1, Kind::Kept),
+    (PCU_INTERRUPTS + 8, 1, Kind::DoneAtOnce),
+    (PCU_INTERRUPTS + 12, 2, Kind::Kept),
+    (PCU_INTERRUPTS + 0x14, 1, Kind::Kept),
+    (PCU_INTERRUPTS + 0x18, 1, Kind::DoneAtOnce),
+    (PCU_INTERRUPTS + 0x1c, 1, Kind::Kept),
+    // Fences: tiled parts of the aperture.
+    (0x10_0000, 64, Kind::Kept),
     // MCR_SELECTOR, SF_MCR_SELECTOR: which instance of a replicated register is meant.
     (0xfd4, 4, Kind::Kept),
     // Memory object control state (MOCS) of the engines and the L3 cache.
