@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::engine::{self, EngineIdentity};
 use super::forcewake;
+use super::guc;
 use super::parts::PartFacts;
 use crate::gpu::GpuConfig;
 use crate::misuse::MisuseLog;
@@ -42,9 +43,7 @@ pub(super) mod offsets {
     /// GDRST: domains to reset.
     pub(crate) const RESET: u64 = 0x941c;
     pub(crate) const RESET_ALL: u32 = 1 << 0;
-    /// GUC_STATUS.
-    pub(crate) const GUC_STATUS: u64 = 0xc000;
-    pub(crate) const GUC_IN_RESET: u32 = 1 << 0;
+    pub(crate) const RESET_GUC: u32 = 1 << 3;
     /// SKL_DFSM.
     pub(crate) const DISPLAY_FUSES: u64 = 0x5_1000;
     pub(crate) const DISPLAY_PIPES_DISABLED: u32 = 1 << 30 | 1 << 28 | 1 << 22 | 1 << 21;
@@ -72,6 +71,12 @@ pub(super) mod offsets {
     pub(crate) const PCODE_DATA: u64 = 0x13_8128;
 }
 
+/// How fast the GPU can be, in units of 50/3 MHz: 2.4 GHz and 400 MHz.
+pub(super) mod frequency {
+    pub(crate) const HIGHEST: u32 = 144;
+    pub(crate) const LOWEST: u32 = 24;
+}
+
 use offsets::*;
 
 /// What a register does.
@@ -83,12 +88,14 @@ pub(super) enum Kind {
     Kept,
     /// The upper half of a write tells which bits of the lower half change.
     Masked,
+    /// Keeps what is written; bit 0 then says that it is locked.
+    Locked,
     /// What a write asks for (or clears) is done before the driver looks: reads as 0.
     DoneAtOnce,
 }
 
 /// Registers that are alike in all parts: offset, how many words, what they do.
-const TABLE: [(u64, u64, Kind); 28] = [
+const TABLE: [(u64, u64, Kind); 36] = [
     (STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
     (MEDIA + STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
     // Interrupts of the power controller and of the graphics unit: those that there are, and those of them that the
@@ -101,6 +108,15 @@ const TABLE: [(u64, u64, Kind); 28] = [
     (PCU_INTERRUPTS + 0x1c, 1, Kind::Kept),
     // Fences: tiled parts of the aperture.
     (0x10_0000, 64, Kind::Kept),
+    // RP_STATE_CAP in units of 50 MHz: highest, middle and lowest frequency. MTL_RP_STATE_CAP, and the efficient one.
+    (
+        0x14_5998,
+        1,
+        Kind::Fixed(frequency::HIGHEST / 3 | frequency::HIGHEST / 6 << 8 | frequency::LOWEST / 3 << 16),
+    ),
+    (0x13_8000, 1, Kind::Fixed(frequency::HIGHEST | frequency::LOWEST << 16)),
+    (0x13_8008, 1, Kind::Fixed(frequency::HIGHEST)),
+    (0x13_800c, 1, Kind::Fixed(frequency::LOWEST)),
     // MCR_SELECTOR, SF_MCR_SELECTOR: which instance of a replicated register is meant.
     (0xfd4, 4, Kind::Kept),
     // Memory object control state (MOCS) of the engines and the L3 cache.
@@ -121,8 +137,12 @@ const TABLE: [(u64, u64, Kind); 28] = [
     (0xcf7c, 1, Kind::DoneAtOnce),
     (RESET, 1, Kind::DoneAtOnce),
     (MEDIA + RESET, 1, Kind::DoneAtOnce),
-    (GUC_STATUS, 1, Kind::Fixed(GUC_IN_RESET)),
-    (MEDIA + GUC_STATUS, 1, Kind::Fixed(GUC_IN_RESET)),
+    (guc::STATUS, 1, Kind::Kept),
+    (guc::WOPCM_SIZE, 1, Kind::Locked),
+    (guc::WOPCM_OFFSET, 1, Kind::Locked),
+    (guc::DMA_CONTROL, 1, Kind::DoneAtOnce),
+    (guc::DOORBELL, 1, Kind::DoneAtOnce),
+    (guc::SCRATCH, 4, Kind::Kept),
     (DISPLAY_PRESENT, 1, Kind::Fixed(0)),
     (PCODE_DATA, 1, Kind::Kept),
 ];
@@ -178,7 +198,7 @@ impl Registers {
         match self.kind(offset) {
             Some(Kind::Fixed(value)) => value,
             Some(Kind::DoneAtOnce) => 0,
-            Some(Kind::Kept | Kind::Masked) => self.words.get(offset),
+            Some(Kind::Kept | Kind::Masked | Kind::Locked) => self.words.get(offset),
             None if offset == PCODE_MAILBOX => self.words.get(offset),
             None => self.words.read_unknown(offset),
         }
@@ -192,6 +212,7 @@ impl Registers {
         match self.kind(offset) {
             Some(Kind::Fixed(_) | Kind::DoneAtOnce) => {}
             Some(Kind::Kept) => self.words.set(offset, value),
+            Some(Kind::Locked) => self.words.set(offset, value | 1),
             Some(Kind::Masked) => {
                 let mask = value >> 16;
                 let new = self.words.get(offset) & !mask | value & mask;
@@ -236,7 +257,11 @@ pub(super) const NOT_USABLE: u64 = 16 << 20;
 /// Where a discrete part's memory ends, and what of it is set aside.
 fn memory_facts(part: &PartFacts, size: u64) -> Vec<(u64, u32)> {
     // From 12.50 on sizes are told in GiB. A smaller memory then ends in nothing, and nothing of that is stolen.
-    let whole = if part.device == super::parts::facts(crate::gpu::Part::Dg1).device { size } else { size.next_multiple_of(1 << 30) };
+    let whole = if part.device == super::parts::facts(crate::gpu::Part::Dg1).device {
+        size
+    } else {
+        size.next_multiple_of(1 << 30)
+    };
     let usable = size - NOT_USABLE;
     let stolen = if whole == size { size - STOLEN } else { whole - (1 << 20) };
     let range = (whole >> 30 << 8) as u32;
