@@ -98,7 +98,11 @@ pub(super) fn drivers(config: &GpuConfig) -> Vec<Driver> {
         (KernelDriver::I915, _) => ("i915", vec![("enable_guc", "0".to_owned())], Vec::new()),
         (_, Part::Battlemage) => ("xe", Vec::new(), vec![firmware("xe/bmg_guc_70.bin")]),
         (_, Part::Dg2) => ("xe", vec![("force_probe", device())], vec![firmware("i915/dg2_guc_70.bin")]),
-        _ => ("xe", vec![("force_probe", device())], vec![firmware("i915/dg1_guc_70.bin")]),
+        _ => {
+            // That of the video microcontroller (HuC) is as little looked at.
+            let files = vec![firmware("i915/dg1_guc_70.bin"), firmware("i915/dg1_huc.bin")];
+            ("xe", vec![("force_probe", device())], files)
+        }
     };
     vec![Driver { module, parameters, firmware }]
 }

@@ -115,6 +115,7 @@ const BATTLEMAGE: PartFacts = PartFacts {
         (offsets::EU_ENABLE, 0xff),
         (offsets::FUSE_4, 1 << 16),
         (offsets::IP_VERSION, 20 << 22 | 1 << 14 | 4),
+        (offsets::STEERING_SEMAPHORE, 1),
         // A media unit of no version is none: it would have a microcontroller of its own.
         (offsets::MEDIA + offsets::IP_VERSION, 0),
     ],

@@ -23,7 +23,7 @@ pub(super) mod offsets {
     pub(crate) const MEDIA: u64 = 0x38_0000;
     /// GMD_ID: architecture << 22, release << 14, revision.
     pub(crate) const IP_VERSION: u64 = 0xd8c;
-    /// STEER_SEMAPHORE: reads as 1 when the reader got it.
+    /// STEER_SEMAPHORE, from 20.0 on: reads as 1 when the reader got it.
     pub(crate) const STEERING_SEMAPHORE: u64 = 0xfd0;
     /// XEHP_TILE0_ADDR_RANGE: GiB of memory << 8.
     pub(crate) const TILE_RANGE: u64 = 0x4900;
@@ -95,9 +95,7 @@ pub(super) enum Kind {
 }
 
 /// Registers that are alike in all parts: offset, how many words, what they do.
-const TABLE: [(u64, u64, Kind); 36] = [
-    (STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
-    (MEDIA + STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
+const TABLE: [(u64, u64, Kind); 35] = [
     // Interrupts of the power controller and of the graphics unit: those that there are, and those of them that the
     // driver wants; none ever is.
     (PCU_INTERRUPTS + 4, 1, Kind::Kept),
@@ -138,6 +136,7 @@ const TABLE: [(u64, u64, Kind); 36] = [
     (RESET, 1, Kind::DoneAtOnce),
     (MEDIA + RESET, 1, Kind::DoneAtOnce),
     (guc::STATUS, 1, Kind::Kept),
+    (guc::HUC_STATUS, 1, Kind::Kept),
     (guc::WOPCM_SIZE, 1, Kind::Locked),
     (guc::WOPCM_OFFSET, 1, Kind::Locked),
     (guc::DMA_CONTROL, 1, Kind::DoneAtOnce),

@@ -10,7 +10,7 @@ mod firmware;
 mod registers;
 
 pub(super) use firmware::firmware;
-pub(super) use registers::{DMA_CONTROL, DOORBELL, SCRATCH, STATUS, WOPCM_OFFSET, WOPCM_SIZE};
+pub(super) use registers::{DMA_CONTROL, DOORBELL, HUC_STATUS, SCRATCH, STATUS, WOPCM_OFFSET, WOPCM_SIZE};
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use super::engine::{Class, EngineIdentity};
 use super::memory::Fault;
 use super::registers::{Registers, frequency};
 use channel::{Channel, Message};
-use registers::{DMA_START, STATUS_IN_RESET, STATUS_READY};
+use registers::{DMA_START, HUC_ACCEPTED, STATUS_IN_RESET, STATUS_READY};
 
 /// The GuC among the engines that interrupt.
 pub(super) const GUC: EngineIdentity = EngineIdentity { class: Class::Other, instance: 0, base: 0xc000 };
@@ -33,6 +33,7 @@ mod action {
     pub(super) const SCHEDULE_CONTEXT_MODE_SET: u32 = 0x1001;
     pub(super) const SCHEDULE_CONTEXT_MODE_DONE: u32 = 0x1002;
     pub(super) const POWER_REQUEST: u32 = 0x3003;
+    pub(super) const AUTHENTICATE_HUC: u32 = 0x4000;
     pub(super) const GET_HARDWARE_CONFIGURATION: u32 = 0x4100;
     pub(super) const REGISTER_CONTEXT: u32 = 0x4502;
     pub(super) const DEREGISTER_CONTEXT: u32 = 0x4503;
@@ -111,6 +112,7 @@ impl Guc {
     pub(super) fn reset(&mut self, registers: &mut Registers) {
         *self = Guc::new(self.engines);
         registers.set(STATUS, STATUS_IN_RESET);
+        registers.set(HUC_STATUS, 0);
     }
 
     /// The driver starts the copy of firmware: it is copied and runs at once.
@@ -134,7 +136,7 @@ impl Guc {
             registers.set(SCRATCH, channel::success(data));
         }
         if self.connected
-            && let Err(fault) = self.receive(addressing, &mut answer)
+            && let Err(fault) = self.receive(addressing, registers, &mut answer)
         {
             answer.misuse.push(format!("communication buffers: {fault}"));
             self.connected = false;
@@ -184,8 +186,16 @@ impl Guc {
     }
 
     /// Reads all messages that the driver has written.
-    fn receive(&mut self, addressing: &Addressing, answer: &mut Answer) -> Result<(), Fault> {
+    fn receive(
+        &mut self,
+        addressing: &Addressing,
+        registers: &mut Registers,
+        answer: &mut Answer,
+    ) -> Result<(), Fault> {
         for message in self.to_guc.receive(addressing)? {
+            if message.action() == action::AUTHENTICATE_HUC {
+                registers.set(HUC_STATUS, HUC_ACCEPTED);
+            }
             let events = self.message(addressing, &message, answer);
             for event in events {
                 self.send(addressing, &event, answer)?;
