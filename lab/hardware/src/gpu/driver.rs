@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn a_driver_is_kept_away_only_where_it_is_loaded() {
-        let of = |gpus: &[&str]| drivers(&gpus.iter().map(|gpu| gpu.parse().unwrap()).collect::<Vec<_>>()).unwrap();
+        let of = |gpus: &[&str]| {
+            drivers(&gpus.iter().map(|gpu| gpu.parse().unwrap()).collect::<Vec<_>>()).unwrap()
+        };
         let alone = of(&["xe:dg2"]);
         assert_eq!(alone.iter().map(|driver| driver.module).collect::<Vec<_>>(), ["xe"]);
         let both = of(&["xe:dg2", "i915:tgl", "xe:dg1"]);

@@ -221,11 +221,14 @@ mod tests {
         bench.set_gart(1, 0x7000 | ALL | entry::SYSTEM);
         bench.set_gart(2, 0x9000 | ALL);
         bench.set_gart(3, 0x9000 | entry::VALID | entry::READABLE);
+        bench.set_gart(5, 0x9000 | entry::VALID | entry::WRITEABLE);
         let at = |address, access| translated(&bench, 0, address, access);
         let (bus, vram) = (Place::Bus(0x7ffc), Place::Vram(0x9000));
         assert_eq!(at(0x1ffc, Access::Write), Ok(Span { place: bus, length: 4 }));
         assert_eq!(at(0x2000, Access::Read), Ok(Span { place: vram, length: PAGE }));
         assert_eq!(at(0x3000, Access::Write), Err(Protection::Write));
+        assert_eq!(at(0x3000, Access::Read), Ok(Span { place: vram, length: PAGE }));
+        assert_eq!(at(0x5000, Access::Read), Err(Protection::Read));
         assert_eq!(at(0x4000, Access::Read), Err(Protection::Valid));
         assert_eq!(at(0x8000_0000, Access::Read), Err(Protection::Range));
     }
@@ -237,7 +240,7 @@ mod tests {
         let (directory, table) = (0x10_0000, 0x11_0000);
         bench.enable_process(9, directory);
         // Each table translates 2 MiB: address 2 MiB + 4 KiB is entry 1 of table 1.
-        bench.put_vram(directory + 8, base + table | entry::VALID);
+        bench.put_vram(directory + 8, (base + table) | entry::VALID);
         bench.put_vram(table + 8, 0x5000 | ALL | entry::SYSTEM);
         let at = |vmid, address| translated(&bench, vmid, address, Access::Read);
         assert_eq!(at(9, 0x20_1010), Ok(Span { place: Place::Bus(0x5010), length: PAGE - 0x10 }));

@@ -288,6 +288,8 @@ mod tests {
         assert_eq!(decode(&end), Ok((Packet::EndOfPipe { address: 0x40, data, interrupt: true }, 6)));
         let fill = [0xc004_4100, 7, 2 << 29, 0x1000, 2, 0x800];
         assert_eq!(decode(&fill), Ok((Packet::Fill { to: 0x2_0000_1000, value: 7, bytes: 0x800 }, 6)));
+        let from_register = [0xc004_4100, 7, 0, 0x1000, 2, 1 << 26 | 4];
+        assert_eq!(decode(&from_register), Ok((Packet::Nothing, 6)));
         assert_eq!(decode(&[0x8000_0000, 1]), Ok((Packet::Nothing, 1)), "type 2");
         assert_eq!(decode(&[0xc003_3700, 0, 0]), Err(Short));
         assert_eq!(decode(&[0xc000_3700, 0]), Ok((Packet::Nothing, 2)), "too few words for what it is");
@@ -347,6 +349,18 @@ mod tests {
         bench.command(0, &[0xc002_3f00, 0x2800, 0, 1 << 24 | 12]);
         assert_eq!(bench.guest(0x20_0000, 6), b"copied");
         assert_eq!(bench.misuse(), ["gpu0: VMID 1: Write of address 0x3000 failed: Valid"]);
+    }
+
+    #[test]
+    fn a_buffer_in_a_process_s_buffer_is_the_process_s_too() {
+        let mut bench = Bench::new();
+        bench.enable_process(1, 0x10_0000);
+        bench.put_vram(0x10_0000, (bench.vram_address() + 0x11_0000) | 1);
+        bench.put_vram(0x11_0000 + 8, 0x20_0000 | 0x63);
+        // It names VMID 0, whose address 0x3000 is not mapped either.
+        bench.put_guest(0x20_0000, &[0xc002_3f00, 0x3000, 0, 4]);
+        bench.command(0, &[0xc002_3f00, 0x1000, 0, 1 << 24 | 4]);
+        assert_eq!(bench.misuse(), ["gpu0: VMID 1: Read of address 0x3000 failed: Valid"]);
     }
 
     #[test]

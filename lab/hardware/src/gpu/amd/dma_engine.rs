@@ -86,7 +86,7 @@ fn decode(words: &[u32]) -> Result<(Packet<'_>, usize), Malformed> {
         (0x5, _) => body(2).map(|_| (Packet::Nothing, 3)),
         (0x6, _) => {
             let body = body(3)?;
-            Ok((Packet::Fence { address: address(body[0], body[1]), value: body[2] }, 4))
+            Ok((Packet::Fence { address: address(body[0], body[1]) & !3, value: body[2] }, 4))
         }
         (0x7, _) => Ok((Packet::Trap, 1)),
         (0x9, _) => {
@@ -221,12 +221,14 @@ mod tests {
         let copy = [0x3400_0040, 0x100, 0x200, 1, 2];
         let (to, from) = (0x1_0000_0100, 0x2_0000_0200);
         assert_eq!(decode(&copy), Ok((Packet::Copy { to, from, bytes: 0x40 }, 5)));
+        let copy = [0x3000_0040, 0x100, 0x200, 0, 0];
+        assert_eq!(decode(&copy), Ok((Packet::Copy { to: 0x100, from: 0x200, bytes: 0x100 }, 5)), "words");
         let fill = [0xd000_0010, 0x100, 0xabcd, 3 << 16];
         assert_eq!(decode(&fill), Ok((Packet::Fill { to: 0x3_0000_0100, value: 0xabcd, bytes: 0x40 }, 4)));
         let buffer = [0x4030_0000, 0x20, 5 << 12 | 1];
         let packet = Packet::IndirectBuffer { vmid: 3, address: 0x1_0000_0020, words: 5 };
         assert_eq!(decode(&buffer), Ok((packet, 3)));
-        let fence = [0x6000_0000, 0x40, 0, 9];
+        let fence = [0x6000_0000, 0x43, 0, 9];
         assert_eq!(decode(&fence), Ok((Packet::Fence { address: 0x40, value: 9 }, 4)));
         let register = [0x9000_0000, 0xf_0552, 6];
         assert_eq!(decode(&register), Ok((Packet::WriteRegister { number: 0x552, value: 6 }, 3)));
@@ -286,6 +288,14 @@ mod tests {
         assert_eq!(bench.chip.registers.get(word::VM_CONTEXT1_PROTECTION_FAULT_ADDR), (buffer >> 12) as u32);
         let status = bench.chip.registers.get(word::VM_CONTEXT1_PROTECTION_FAULT_STATUS);
         assert_eq!(status, 2 << 25 | 1 << 1, "a read without an entry in the directory");
+        // A further one is not told of before the driver has seen the first.
+        bench.dma(0, &[0x4020_0000, 0x7000, 4 << 12]);
+        assert_eq!(bench.interrupts(), 1);
+        bench.forget_fault();
+        assert_eq!(bench.chip.registers.get(word::VM_CONTEXT1_PROTECTION_FAULT_STATUS), 0);
+        bench.dma(0, &[0x4020_0000, 0x7000, 4 << 12]);
+        assert_eq!(bench.chip.registers.get(word::VM_CONTEXT1_PROTECTION_FAULT_ADDR), 7);
+        assert_eq!(bench.interrupts(), 2);
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub(super) mod word {
     pub(crate) const ROM_INDEX: u32 = 0x002a;
     pub(crate) const ROM_DATA: u32 = 0x002b;
 
-    /// What is busy: nothing ever is, since work is done before a write returns.
-    pub(crate) const SRBM_STATUS2: u32 = 0x0393; // SRBM_STATUS follows
+    /// What is busy: nothing ever is, since work is done before a write returns. `SRBM_STATUS` follows it.
+    pub(crate) const SRBM_STATUS2: u32 = 0x0393;
     pub(crate) const GRBM_STATUS: u32 = 0x2004;
 
     /// Page tables: context 0 is the GART, contexts 1 to 15 those of processes; 1 stands for them all where
@@ -263,6 +263,7 @@ mod tests {
         assert_eq!(behaviour(VM_CONTEXT0_PAGE_TABLE_BASE_ADDR + 7), Some(Plain));
         assert_eq!(behaviour(VM_CONTEXT8_PAGE_TABLE_BASE_ADDR + 8), None);
         assert_eq!(behaviour(SRBM_STATUS2 + 1), Some(Constant));
+        assert_eq!(behaviour(SRBM_STATUS2 + 2), None);
         assert_eq!(behaviour(DMA_CNTL), Some(Plain));
         assert_eq!(behaviour(u32::MAX), None);
     }

@@ -66,7 +66,7 @@ impl Bench {
         self.register(word::VM_CONTEXT0_CNTL, 1);
         // What the bench itself needs is at the same addresses of guest memory.
         for page in GART_RINGS / PAGE_SIZE..GART_BUFFER / PAGE_SIZE + 16 {
-            self.set_gart(page, page * PAGE_SIZE | 0x67);
+            self.set_gart(page, (page * PAGE_SIZE) | 0x67);
         }
         self.register(word::IH_RB_BASE, (GART_INTERRUPTS >> 8) as u32);
         self.register(word::IH_RB_WPTR_ADDR_LO, GART_POINTERS as u32);
@@ -150,6 +150,10 @@ impl Bench {
     pub(super) fn enable_fault_interrupt(&mut self) {
         let control = self.chip.registers.get(word::VM_CONTEXT1_CNTL);
         self.register(word::VM_CONTEXT1_CNTL, control | 1 << 3 | 1 << 9 | 1 << 12 | 1 << 15 | 1 << 18);
+    }
+
+    pub(super) fn forget_fault(&mut self) {
+        self.register(word::VM_CONTEXT1_CNTL2, 4 | 1);
     }
 
     pub(super) fn enable_dma_interrupt(&mut self, engine: u32) {
@@ -236,7 +240,7 @@ fn a_copy_reaches_the_window_of_another_gpu() {
     let peer = bench._bus.device_memory("gpu1", 1 << 20).unwrap();
     let window = 0xf_0000_0000;
     bench._bus.place_window(&peer, Some(window), 0..1 << 20);
-    bench.set_gart(9, window + 0x3000 | 0x67);
+    bench.set_gart(9, (window + 0x3000) | 0x67);
     bench.vram().write(0x40_0000, b"from GPU to GPU").unwrap();
     let from = bench.vram_address() + 0x40_0000;
     bench.dma(0, &[0x3400_000f, 9 << 12, from as u32, 0, 0]);
@@ -250,11 +254,17 @@ fn a_ring_goes_around() {
     let mut bench = Bench::new();
     let to = bench.vram_address() as u32;
     for value in 0..1000 {
-        bench.dma(0, &[0x2000_0001, to, 0, value]);
+        // Five words, so that packets go across the end of the ring too.
+        bench.dma(0, &[0xf000_0000, 0x2000_0001, to, 0, value]);
     }
     let mut bytes = [0; 4];
     bench.vram().read(0, &mut bytes).unwrap();
     assert_eq!((u32::from_le_bytes(bytes), bench.misuse()), (999, Vec::new()));
+    // A driver that comes anew begins at the beginning.
+    bench.command(1, &[0x8000_0000; 7]);
+    assert_eq!(bench.chip.registers.get(word::CP_RB1_RPTR), 7);
+    bench.register(word::CP_RB1_CNTL, 1 << 31 | 9);
+    assert_eq!(bench.chip.registers.get(word::CP_RB1_RPTR), 0);
 }
 
 #[test]

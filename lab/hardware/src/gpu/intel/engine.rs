@@ -14,6 +14,8 @@ pub(super) enum Class {
     VideoEnhance = 2,
     /// BCS
     Copy = 3,
+    /// No engine: the microcontroller.
+    Other = 4,
     /// CCS
     Compute = 5,
 }

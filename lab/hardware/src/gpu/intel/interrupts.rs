@@ -1,4 +1,4 @@
-//! The tree of interrupts: what engines raise, in two words by engine; above them the master, and on
+//! The tree of interrupts: what engines and the microcontroller raise, in two words by engine; above them the master, and on
 //! discrete parts the tile above that. One message for all of it.
 //!
 //! A handler switches the top off, reads which words have something, then for each engine selects it, reads
@@ -6,6 +6,7 @@
 //! raised meanwhile is told by a new message.
 
 use super::engine::{Class, EngineIdentity};
+use super::guc::GUC;
 
 /// Registers of the tree (`intel_gt_regs.h`, `xe_irq_regs.h`).
 pub(super) mod offsets {
@@ -18,6 +19,7 @@ pub(super) mod offsets {
     /// GEN11_RENDER_COPY_INTR_ENABLE, and the first after those of the other classes.
     pub(crate) const ENABLE: u64 = 0x19_0030;
     pub(crate) const ENABLE_VIDEO: u64 = 0x19_0034;
+    pub(crate) const ENABLE_GUC: u64 = 0x19_0038;
     pub(crate) const ENABLE_COMPUTE: u64 = 0x19_0048;
     pub(crate) const ENABLE_END: u64 = 0x19_0050;
     /// GEN11_INTR_IDENTITY_REG(0) and (1).
@@ -29,6 +31,7 @@ pub(super) mod offsets {
     pub(crate) const MASK_COPY: u64 = 0x19_00a0;
     pub(crate) const MASK_VIDEO: u64 = 0x19_00a8;
     pub(crate) const MASK_ENHANCE: u64 = 0x19_00d0;
+    pub(crate) const MASK_GUC: u64 = 0x19_00e8;
     pub(crate) const MASK_COMPUTE: u64 = 0x19_0100;
     pub(crate) const MASK_COPY_8: u64 = 0x19_011c;
     pub(crate) const MASK_END: u64 = 0x19_0120;
@@ -85,7 +88,7 @@ impl Interrupts {
         Interrupts {
             top: if tile { TILE } else { MASTER },
             enabled: false,
-            leaves: engines.iter().map(leaf).collect(),
+            leaves: engines.iter().chain([&GUC]).map(leaf).collect(),
             words: [0; 2],
             identities: [0; 2],
             enables: [0; ENABLES],
@@ -207,6 +210,7 @@ fn place(engine: EngineIdentity) -> (usize, u32) {
         (Class::Copy, _) => (0, 15 - instance),
         (Class::Video, _) => (1, instance),
         (Class::VideoEnhance, _) => (1, 31 - instance),
+        (Class::Other, _) => (0, 25),
     }
 }
 
@@ -219,5 +223,6 @@ fn controls(engine: EngineIdentity) -> ((u64, bool), (u64, bool)) {
         (Class::Video, _) => ((ENABLE_VIDEO, true), (MASK_VIDEO, true)),
         (Class::VideoEnhance, _) => ((ENABLE_VIDEO, false), (MASK_ENHANCE, true)),
         (Class::Compute, _) => ((ENABLE_COMPUTE, true), (MASK_COMPUTE, true)),
+        (Class::Other, _) => ((ENABLE_GUC, true), (MASK_GUC, true)),
     }
 }

@@ -1,5 +1,6 @@
 //! Intel GPUs of the Xe family: Tiger Lake's integrated one, and DG1, DG2 and Battlemage with memory of their own,
-//! as the `i915` and `xe` drivers see them when they submit work by execution lists.
+//! as the `i915` driver sees them when it submits work by execution lists, and `xe`, which hands it to the
+//! microcontroller (GuC).
 //!
 //! | BAR | what |
 //! |---|---|
@@ -7,47 +8,51 @@
 //! | 2 | memory of the part; for Tiger Lake the aperture: the first 256 MiB of the global address space |
 //!
 //! ```text
-//! submit queue ─▶ execlists ─▶ commands ─▶ blitter
-//!                                 │           │        global addresses:  graphics_translation
+//! submit queue ─▶ scheduler ─▶ commands ─▶ blitter
+//!           guc ─────▲            │           │        global addresses:  graphics_translation
 //!                 interrupts ◀────┤           ▼        process addresses: page_tables
 //!                                 └───────▶ addressing ──▶ memory: local, or by DMA
 //! ```
 //!
 //! Engines work while the driver writes the register that loads their submit queue. When they have done their share
 //! they stop, interrupt, and go on at the driver's next access; so do those that wait for a semaphore.
-//! There is no display, no microcontroller (GuC), no 3D and no video: their commands are passed over.
+//! There is no display, no 3D and no video: their commands are passed over.
 
 mod addressing;
 mod blitter;
 mod commands;
+mod context_status;
+mod contexts;
 mod engine;
-mod execlists;
 mod forcewake;
 mod graphics_translation;
+mod guc;
 mod interrupts;
 mod memory;
 mod page_tables;
 mod parts;
 mod registers;
+mod scheduler;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::{Connections, Driver, GpuConfig, KernelDriver, Part};
+use super::{Connections, Driver, Firmware, GpuConfig, KernelDriver, Part};
 use crate::bus::DeviceMemory;
 use crate::lock;
 use crate::misuse::MisuseLog;
 use crate::pci::{Bar, BarMemory, Capability, Device, Identity, Link, Vectors};
 use addressing::{Address, Addressing};
 use commands::Share;
-use execlists::Execlists;
 use graphics_translation::GraphicsTranslation;
+use guc::{Guc, Order};
 use interrupts::Interrupts;
 use memory::Memories;
 use parts::PartFacts;
 use registers::Registers;
+use scheduler::Scheduler;
 
 const INTEL: u16 = 0x8086;
 /// Display controller, but not a VGA one.
@@ -83,18 +88,23 @@ pub(super) fn identity(config: &GpuConfig) -> Identity {
     }
 }
 
-/// The drivers and their parameters: neither needs firmware when the GuC is not asked for.
+/// The drivers and their parameters. `i915` needs no firmware when told not to use the microcontroller; `xe` cannot do
+/// without, and takes some parts only when told to.
 pub(super) fn drivers(config: &GpuConfig) -> Vec<Driver> {
     let device = || format!("{:x}", parts::facts(config.part).device);
-    let parameters = match (config.driver, config.part) {
-        (KernelDriver::I915, Part::TigerLake) => Vec::new(),
-        (KernelDriver::I915, _) => vec![("enable_guc", "0".to_owned())],
-        // Battlemage is xe's alone; the others it takes only when told to.
-        (_, Part::Battlemage) => vec![("force_execlist", "1".to_owned())],
-        _ => vec![("force_probe", device()), ("force_execlist", "1".to_owned())],
+    let firmware = |path: &str| Firmware { path: path.to_owned(), content: guc::firmware() };
+    let (module, parameters, firmware) = match (config.driver, config.part) {
+        (KernelDriver::I915, Part::TigerLake) => ("i915", Vec::new(), Vec::new()),
+        (KernelDriver::I915, _) => ("i915", vec![("enable_guc", "0".to_owned())], Vec::new()),
+        (_, Part::Battlemage) => ("xe", Vec::new(), vec![firmware("xe/bmg_guc_70.bin")]),
+        (_, Part::Dg2) => ("xe", vec![("force_probe", device())], vec![firmware("i915/dg2_guc_70.bin")]),
+        _ => {
+            // That of the video microcontroller (HuC) is as little looked at.
+            let files = vec![firmware("i915/dg1_guc_70.bin"), firmware("i915/dg1_huc.bin")];
+            ("xe", vec![("force_probe", device())], files)
+        }
     };
-    let module = if config.driver == KernelDriver::I915 { "i915" } else { "xe" };
-    vec![Driver { module, parameters, firmware: Vec::new() }]
+    vec![Driver { module, parameters, firmware }]
 }
 
 /// A driver that would bind to this GPU too, and the parameter that keeps it away.
@@ -124,7 +134,8 @@ struct Intel {
 struct State {
     registers: Registers,
     interrupts: Interrupts,
-    engines: Vec<Execlists>,
+    engines: Vec<Scheduler>,
+    guc: Guc,
 }
 
 impl Intel {
@@ -138,11 +149,13 @@ impl Intel {
             global: GraphicsTranslation::new(Arc::clone(&table), part.discrete),
             levels: part.page_table_levels,
         };
-        let state = Mutex::new(State {
-            registers: Registers::new(part, config, &name, Arc::clone(&misuse)),
-            interrupts: Interrupts::new(part.engines, part.tile_interrupts),
-            engines: part.engines.iter().map(|engine| Execlists::new(*engine, part.context_status)).collect(),
-        });
+        let mut registers = Registers::new(part, config, &name, Arc::clone(&misuse));
+        let mut guc = Guc::new(part.engines);
+        guc.reset(&mut registers);
+        let engines =
+            part.engines.iter().map(|engine| Scheduler::new(*engine, part.context_status)).collect();
+        let interrupts = Interrupts::new(part.engines, part.tile_interrupts);
+        let state = Mutex::new(State { registers, interrupts, engines, guc });
         Ok(Intel { name, part, window: config.window, local, table, addressing, vectors, misuse, state })
     }
 
@@ -165,14 +178,16 @@ impl Intel {
                 // The upper half tells which bits of the lower half are written.
                 state.registers.set(offset, value & value >> 16);
             }
-            None if offset == registers::offsets::RESET => self.reset_engines(state, value),
+            None if offset == registers::offsets::RESET => self.reset_domains(state, value),
+            None if offset == guc::DMA_CONTROL => state.guc.load(&mut state.registers, value),
+            None if offset == guc::DOORBELL => self.ring_guc(state),
             _ => {}
         }
     }
 
     /// The driver loads the submit queue of an engine.
     fn load(&self, state: &mut State, index: usize) {
-        let State { registers, engines, interrupts } = state;
+        let State { registers, engines, interrupts, .. } = state;
         let Some(engine) = engines.get_mut(index) else { return };
         match engine.load(&self.addressing, registers) {
             Ok(raised) => interrupts.raise(engine.engine, raised),
@@ -184,9 +199,34 @@ impl Intel {
         }
     }
 
+    /// The driver rings the microcontroller's doorbell.
+    fn ring_guc(&self, state: &mut State) {
+        let State { registers, engines, interrupts, guc } = state;
+        let answer = guc.ring(&self.addressing, registers);
+        for order in answer.orders {
+            let (Order::Run { engine, descriptor } | Order::Stop { engine, descriptor }) = order;
+            let Some(scheduler) = engines.iter_mut().find(|scheduler| scheduler.engine == engine) else {
+                continue;
+            };
+            let result = match order {
+                Order::Run { .. } => scheduler.add(&self.addressing, descriptor),
+                Order::Stop { .. } => scheduler.remove(&self.addressing, descriptor),
+            };
+            if let Err(fault) = result {
+                self.misuse.record(&self.name, format_args!("{engine:?}: {fault}"));
+            }
+        }
+        for misuse in answer.misuse {
+            self.misuse.record(&self.name, format_args!("{misuse}"));
+        }
+        if answer.interrupts {
+            interrupts.raise(guc::GUC, guc::TO_HOST);
+        }
+    }
+
     /// Lets the engines work as long as one of them gets on, and their share lasts.
     fn work(&self, state: &mut State) {
-        let State { registers, interrupts, engines } = state;
+        let State { registers, interrupts, engines, .. } = state;
         let mut share = Share::WHOLE;
         loop {
             let mut progress = false;
@@ -220,8 +260,11 @@ impl Intel {
         state.registers.set(register, state.registers.get(register) | engine::offsets::MI_MODE_IDLE);
     }
 
-    /// Resets the engines that are ready for it, or all.
-    fn reset_engines(&self, state: &mut State, domains: u32) {
+    /// Resets the engines that are ready for it, or all, and the microcontroller.
+    fn reset_domains(&self, state: &mut State, domains: u32) {
+        if domains & (registers::offsets::RESET_ALL | registers::offsets::RESET_GUC) != 0 {
+            state.guc.reset(&mut state.registers);
+        }
         for engine in &mut state.engines {
             let register = engine.engine.base + engine::offsets::RESET_CONTROL;
             let ready = state.registers.get(register) & engine::offsets::RESET_READY != 0;
@@ -241,7 +284,7 @@ impl Intel {
 
     /// After an access: engines that could not go on try again, and what is new is told.
     fn settle(&self, state: &mut State) {
-        if state.engines.iter().any(Execlists::is_busy) {
+        if state.engines.iter().any(Scheduler::is_busy) {
             self.work(state);
         }
         state.interrupts.tell(|| self.vectors.signal(0));
@@ -310,6 +353,8 @@ impl Device for Intel {
     fn reset(&self) {
         let mut state = lock(&self.state);
         state.registers.reset();
+        let State { guc, registers, .. } = &mut *state;
+        guc.reset(registers);
         state.interrupts = Interrupts::new(self.part.engines, self.part.tile_interrupts);
         for engine in &mut state.engines {
             engine.reset();

@@ -21,12 +21,7 @@ const LEVEL_BITS: u32 = 9;
 const LARGE_LEVELS: std::ops::RangeInclusive<u32> = 1..=2;
 
 /// Where an address lies in the address space whose uppermost table is at `root`.
-pub(super) fn translate(
-    memories: &Memories,
-    root: u64,
-    levels: u32,
-    address: u64,
-) -> Result<Stretch, Fault> {
+pub(super) fn translate(memories: &Memories, root: u64, levels: u32, address: u64) -> Result<Stretch, Fault> {
     let mut table = root & ADDRESS;
     let mut level = levels;
     loop {

@@ -105,7 +105,7 @@ const BATTLEMAGE: PartFacts = PartFacts {
     revision: 0,
     page_table_levels: 5,
     flat_ccs: false,
-    engines: &[RENDER, COPY, COPY_8, VIDEO, ENHANCE, COMPUTE],
+    engines: &[RENDER, COPY, COPY_8, COMPUTE],
     fuses: &[
         SMALLEST[0],
         SMALLEST[1],
@@ -114,10 +114,10 @@ const BATTLEMAGE: PartFacts = PartFacts {
         (offsets::COMPUTE_DSS_ENABLE, 1),
         (offsets::EU_ENABLE, 0xff),
         (offsets::FUSE_4, 1 << 16),
-        // Version 20.02, not 20.01: for that one xe frees a GuC buffer that it never had when the GuC is not used.
-        (offsets::IP_VERSION, 20 << 22 | 2 << 14 | 4),
-        (offsets::MEDIA + offsets::IP_VERSION, 13 << 22 | 1 << 14 | 4),
-        (offsets::MEDIA + ONE_MEDIA_ENGINE.0, ONE_MEDIA_ENGINE.1),
+        (offsets::IP_VERSION, 20 << 22 | 1 << 14 | 4),
+        (offsets::STEERING_SEMAPHORE, 1),
+        // A media unit of no version is none: it would have a microcontroller of its own.
+        (offsets::MEDIA + offsets::IP_VERSION, 0),
     ],
     ..DG2
 };

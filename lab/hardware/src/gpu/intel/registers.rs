@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::engine::{self, EngineIdentity};
 use super::forcewake;
+use super::guc;
 use super::parts::PartFacts;
 use crate::gpu::GpuConfig;
 use crate::misuse::MisuseLog;
@@ -22,7 +23,7 @@ pub(super) mod offsets {
     pub(crate) const MEDIA: u64 = 0x38_0000;
     /// GMD_ID: architecture << 22, release << 14, revision.
     pub(crate) const IP_VERSION: u64 = 0xd8c;
-    /// STEER_SEMAPHORE: reads as 1 when the reader got it.
+    /// STEER_SEMAPHORE, from 20.0 on: reads as 1 when the reader got it.
     pub(crate) const STEERING_SEMAPHORE: u64 = 0xfd0;
     /// XEHP_TILE0_ADDR_RANGE: GiB of memory << 8.
     pub(crate) const TILE_RANGE: u64 = 0x4900;
@@ -42,9 +43,7 @@ pub(super) mod offsets {
     /// GDRST: domains to reset.
     pub(crate) const RESET: u64 = 0x941c;
     pub(crate) const RESET_ALL: u32 = 1 << 0;
-    /// GUC_STATUS.
-    pub(crate) const GUC_STATUS: u64 = 0xc000;
-    pub(crate) const GUC_IN_RESET: u32 = 1 << 0;
+    pub(crate) const RESET_GUC: u32 = 1 << 3;
     /// SKL_DFSM.
     pub(crate) const DISPLAY_FUSES: u64 = 0x5_1000;
     pub(crate) const DISPLAY_PIPES_DISABLED: u32 = 1 << 30 | 1 << 28 | 1 << 22 | 1 << 21;
@@ -61,6 +60,8 @@ pub(super) mod offsets {
     pub(crate) const STOLEN_RESERVED: u64 = 0x10_82c0;
     /// SG_TILE_ADDR_RANGE(0): as [`TILE_RANGE`], of the system agent.
     pub(crate) const AGENT_TILE_RANGE: u64 = 0x10_83a0;
+    /// Four words each: state, mask, identity (GU_MISC_IIR and the like; a written 1 clears) and enable.
+    pub(crate) const PCU_INTERRUPTS: u64 = 0x4_44e0;
     /// GEN6_PCODE_MAILBOX.
     pub(crate) const PCODE_MAILBOX: u64 = 0x13_8124;
     pub(crate) const PCODE_BUSY: u32 = 1 << 31;
@@ -68,6 +69,12 @@ pub(super) mod offsets {
     pub(crate) const PCODE_STATUS: u32 = 0x7e;
     /// GEN6_PCODE_DATA.
     pub(crate) const PCODE_DATA: u64 = 0x13_8128;
+}
+
+/// How fast the GPU can be, in units of 50/3 MHz: 2.4 GHz and 400 MHz.
+pub(super) mod frequency {
+    pub(crate) const HIGHEST: u32 = 144;
+    pub(crate) const LOWEST: u32 = 24;
 }
 
 use offsets::*;
@@ -81,14 +88,33 @@ pub(super) enum Kind {
     Kept,
     /// The upper half of a write tells which bits of the lower half change.
     Masked,
-    /// What a write asks for is done before the driver looks: reads as 0.
+    /// Keeps what is written; bit 0 then says that it is locked.
+    Locked,
+    /// What a write asks for (or clears) is done before the driver looks: reads as 0.
     DoneAtOnce,
 }
 
 /// Registers that are alike in all parts: offset, how many words, what they do.
-const TABLE: [(u64, u64, Kind); 21] = [
-    (STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
-    (MEDIA + STEERING_SEMAPHORE, 1, Kind::Fixed(1)),
+const TABLE: [(u64, u64, Kind); 35] = [
+    // Interrupts of the power controller and of the graphics unit: those that there are, and those of them that the
+    // driver wants; none ever is.
+    (PCU_INTERRUPTS + 4, 1, Kind::Kept),
+    (PCU_INTERRUPTS + 8, 1, Kind::DoneAtOnce),
+    (PCU_INTERRUPTS + 12, 2, Kind::Kept),
+    (PCU_INTERRUPTS + 0x14, 1, Kind::Kept),
+    (PCU_INTERRUPTS + 0x18, 1, Kind::DoneAtOnce),
+    (PCU_INTERRUPTS + 0x1c, 1, Kind::Kept),
+    // Fences: tiled parts of the aperture.
+    (0x10_0000, 64, Kind::Kept),
+    // RP_STATE_CAP in units of 50 MHz: highest, middle and lowest frequency. MTL_RP_STATE_CAP, and the efficient one.
+    (
+        0x14_5998,
+        1,
+        Kind::Fixed(frequency::HIGHEST / 3 | frequency::HIGHEST / 6 << 8 | frequency::LOWEST / 3 << 16),
+    ),
+    (0x13_8000, 1, Kind::Fixed(frequency::HIGHEST | frequency::LOWEST << 16)),
+    (0x13_8008, 1, Kind::Fixed(frequency::HIGHEST)),
+    (0x13_800c, 1, Kind::Fixed(frequency::LOWEST)),
     // MCR_SELECTOR, SF_MCR_SELECTOR: which instance of a replicated register is meant.
     (0xfd4, 4, Kind::Kept),
     // Memory object control state (MOCS) of the engines and the L3 cache.
@@ -109,8 +135,13 @@ const TABLE: [(u64, u64, Kind); 21] = [
     (0xcf7c, 1, Kind::DoneAtOnce),
     (RESET, 1, Kind::DoneAtOnce),
     (MEDIA + RESET, 1, Kind::DoneAtOnce),
-    (GUC_STATUS, 1, Kind::Fixed(GUC_IN_RESET)),
-    (MEDIA + GUC_STATUS, 1, Kind::Fixed(GUC_IN_RESET)),
+    (guc::STATUS, 1, Kind::Kept),
+    (guc::HUC_STATUS, 1, Kind::Kept),
+    (guc::WOPCM_SIZE, 1, Kind::Locked),
+    (guc::WOPCM_OFFSET, 1, Kind::Locked),
+    (guc::DMA_CONTROL, 1, Kind::DoneAtOnce),
+    (guc::DOORBELL, 1, Kind::DoneAtOnce),
+    (guc::SCRATCH, 4, Kind::Kept),
     (DISPLAY_PRESENT, 1, Kind::Fixed(0)),
     (PCODE_DATA, 1, Kind::Kept),
 ];
@@ -166,7 +197,7 @@ impl Registers {
         match self.kind(offset) {
             Some(Kind::Fixed(value)) => value,
             Some(Kind::DoneAtOnce) => 0,
-            Some(Kind::Kept | Kind::Masked) => self.words.get(offset),
+            Some(Kind::Kept | Kind::Masked | Kind::Locked) => self.words.get(offset),
             None if offset == PCODE_MAILBOX => self.words.get(offset),
             None => self.words.read_unknown(offset),
         }
@@ -180,6 +211,7 @@ impl Registers {
         match self.kind(offset) {
             Some(Kind::Fixed(_) | Kind::DoneAtOnce) => {}
             Some(Kind::Kept) => self.words.set(offset, value),
+            Some(Kind::Locked) => self.words.set(offset, value | 1),
             Some(Kind::Masked) => {
                 let mask = value >> 16;
                 let new = self.words.get(offset) & !mask | value & mask;
@@ -224,7 +256,11 @@ pub(super) const NOT_USABLE: u64 = 16 << 20;
 /// Where a discrete part's memory ends, and what of it is set aside.
 fn memory_facts(part: &PartFacts, size: u64) -> Vec<(u64, u32)> {
     // From 12.50 on sizes are told in GiB. A smaller memory then ends in nothing, and nothing of that is stolen.
-    let whole = if part.device == super::parts::facts(crate::gpu::Part::Dg1).device { size } else { size.next_multiple_of(1 << 30) };
+    let whole = if part.device == super::parts::facts(crate::gpu::Part::Dg1).device {
+        size
+    } else {
+        size.next_multiple_of(1 << 30)
+    };
     let usable = size - NOT_USABLE;
     let stolen = if whole == size { size - STOLEN } else { whole - (1 << 20) };
     let range = (whole >> 30 << 8) as u32;

@@ -19,9 +19,6 @@ use crate::bus::{DeviceMemory, PAGE_SIZE};
 /// Which page of memory each page of a window shows, by their numbers.
 pub(super) type Translation = Vec<Option<u32>>;
 
-/// Bytes that are moved at once.
-const CHUNK: u64 = 64 << 10;
-
 /// Where the bytes of a page of memory are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -163,9 +160,9 @@ impl VideoMemory {
         let at_home = u64::from(run.memory) * PAGE_SIZE;
         let at_home = at_home..at_home + run.window.len() as u64 * PAGE_SIZE;
         if to == Place::Home {
-            move_bytes(&shown.memory, in_window, &home, at_home)?;
+            shown.memory.move_to(in_window, &home, at_home.start)?;
         } else {
-            move_bytes(&home, at_home, &shown.memory, in_window)?;
+            home.move_to(at_home, &shown.memory, in_window.start)?;
         }
         for (index, page) in run.window.clone().zip(run.memory..) {
             shown.pages[index] = (to != Place::Home).then_some(page);
@@ -198,33 +195,6 @@ fn runs(translation: &[Option<u32>], chosen: impl Fn(usize) -> bool) -> Vec<Run>
         }
     }
     runs
-}
-
-/// Moves bytes; where they were reads as zero then. What was never written is not touched.
-fn move_bytes(
-    from: &DeviceMemory,
-    source: Range<u64>,
-    to: &DeviceMemory,
-    target: Range<u64>,
-) -> io::Result<()> {
-    to.memory().discard(target.clone())?;
-    let mut chunk = vec![0; CHUNK.min(source.end - source.start) as usize];
-    let mut next = source.start;
-    while let Some(data) = from.memory().next_data(next).filter(|data| data.start < source.end) {
-        let mut offset = data.start.max(source.start);
-        let end = data.end.min(source.end);
-        while offset < end {
-            let part = &mut chunk[..CHUNK.min(end - offset) as usize];
-            let moved = from
-                .memory()
-                .read(offset, part)
-                .and_then(|()| to.memory().write(target.start + (offset - source.start), part));
-            moved.ok_or(io::ErrorKind::InvalidInput)?;
-            offset += part.len() as u64;
-        }
-        next = end.max(next + 1);
-    }
-    from.memory().discard(source)
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ impl Bench {
         let gpu = Intel::new(&config, Connections { name, memory, vectors, bus, misuse }).unwrap();
         let bench = Bench { gpu, ram, event, tables: 1 };
         for page in 0..SHOWN / 4096 {
-            let entry = bench.base() + page * 4096 | PRESENT | if bench.discrete() { GLOBAL_LOCAL } else { 0 };
+            let entry =
+                bench.base() + page * 4096 | PRESENT | if bench.discrete() { GLOBAL_LOCAL } else { 0 };
             bench.map_global(page * 4096, entry);
         }
         bench

@@ -34,7 +34,11 @@ fn contexts_run_in_turn_and_are_told_of() {
         let shift = if part == "i915" { 15 } else { 10 };
         let of = |context: u64| (context + 1) << shift;
         assert_eq!(last, 3);
-        assert_eq!(entries[1..4], [of(0) | none << 32 | new_queue, of(1) | of(0) << 32, none | of(1) << 32], "{part}");
+        assert_eq!(
+            entries[1..4],
+            [of(0) | none << 32 | new_queue, of(1) | of(0) << 32, none | of(1) << 32],
+            "{part}"
+        );
     }
 }
 
@@ -135,12 +139,17 @@ fn fill_and_copy(part: &str) -> Vec<u32> {
     let (local, guest, rows, row) = (0x20_0000, 0x40_0000, 4 << 16 | 1024, 4096);
     let mut commands = match part {
         "i915:dg1" => vec![2 << 29 | 0x50 << 22 | 5, 3 << 24 | 0xf0 << 16 | row, 0, rows, local, 0, 0xabcd],
-        "xe:dg2" => [&[2 << 29 | 0x44 << 22 | 2 << 19 | 14, row - 1, 0, rows, local, 0, 0, 0xabcd][..], &[0; 8]].concat(),
+        "xe:dg2" => {
+            [&[2 << 29 | 0x44 << 22 | 2 << 19 | 14, row - 1, 0, rows, local, 0, 0, 0xabcd][..], &[0; 8]]
+                .concat()
+        }
         _ => vec![2 << 29 | 0x5b << 22 | 1 << 17 | 5, row - 1, 3, row - 1, local, 0, 0xcd << 24],
     };
     commands.extend(match part {
         "xe" => [2 << 29 | 0x5a << 22 | 1 << 19 | 8, 63, 3, row - 1, row - 1, local, 0, guest, 0, 0],
-        "i915:dg1" => [2 << 29 | 0x53 << 22 | 8, 3 << 24 | 0xcc << 16 | row, 0, rows, guest, 0, 0, row, local, 0],
+        "i915:dg1" => {
+            [2 << 29 | 0x53 << 22 | 8, 3 << 24 | 0xcc << 16 | row, 0, rows, guest, 0, 0, row, local, 0]
+        }
         _ => [2 << 29 | 0x42 << 22 | 8, 3 << 24 | row, 0, rows, guest, 0, 0, row, local, 0],
     });
     commands.extend(vec![NOOP; commands.len() % 2]);
@@ -149,7 +158,8 @@ fn fill_and_copy(part: &str) -> Vec<u32> {
 
 #[test]
 fn memory_is_filled_and_copied_between_local_and_guest_memory() {
-    for (part, bytes) in [("i915:dg1", [0xcd, 0xab, 0, 0]), ("xe:dg2", [0xcd, 0xab, 0, 0]), ("xe", [0xcd; 4])] {
+    for (part, bytes) in [("i915:dg1", [0xcd, 0xab, 0, 0]), ("xe:dg2", [0xcd, 0xab, 0, 0]), ("xe", [0xcd; 4])]
+    {
         let (bench, local) = with_pages(part);
         bench.execute(&fill_and_copy(part));
         assert!(bench.misuse().is_empty(), "{part}: {:?}", bench.misuse());

@@ -114,7 +114,7 @@ fn each_part_has_its_driver() {
     let of = |gpu: &str| drivers(&gpu.parse().unwrap()).remove(0);
     assert_eq!((of("i915").module, of("i915").parameters.len()), ("i915", 0));
     assert_eq!(of("i915:dg1").parameters, [("enable_guc", "0".to_owned())]);
-    assert_eq!(of("xe").parameters, [("force_execlist", "1".to_owned())]);
+    assert_eq!(of("xe").firmware[0].path, "xe/bmg_guc_70.bin");
     let (name, value) = &of("xe:dg2").parameters[0];
     assert_eq!((*name, value.as_str()), ("force_probe", "56a0"));
 }
