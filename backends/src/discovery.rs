@@ -17,10 +17,22 @@ pub struct Backend {
 
 /// Every backend that is compiled in, in the order in which [`discover`] lists their providers.
 pub const BACKENDS: &[Backend] = &[
+    #[cfg(feature = "amdgpu")]
+    Backend { name: crate::amdgpu::NAME, discover: crate::amdgpu::discover },
+    #[cfg(feature = "i915")]
+    Backend { name: crate::i915::NAME, discover: crate::i915::discover },
+    #[cfg(feature = "xe")]
+    Backend { name: crate::xe::NAME, discover: crate::xe::discover },
+    #[cfg(feature = "nouveau")]
+    Backend { name: crate::nouveau::NAME, discover: crate::nouveau::discover },
+    #[cfg(feature = "virtio_gpu")]
+    Backend { name: crate::virtio_gpu::NAME, discover: crate::virtio_gpu::discover },
     #[cfg(feature = "udmabuf")]
     Backend { name: crate::udmabuf::NAME, discover: crate::udmabuf::discover },
     #[cfg(feature = "dma_heap")]
     Backend { name: crate::dma_heap::NAME, discover: crate::dma_heap::discover },
+    #[cfg(feature = "vgem")]
+    Backend { name: crate::vgem::NAME, discover: crate::vgem::discover },
 ];
 
 /// A backend that found no provider on this machine.
@@ -70,6 +82,10 @@ impl Discovery {
         if let Some(index) = self.unavailable.iter().position(|other| other.backend == backend) {
             return Err(self.unavailable.swap_remove(index).reason);
         }
+        #[cfg(feature = "drm")]
+        if let Some(driver) = crate::drm::describe(selector) {
+            return Err(self.device_without_provider(selector, &driver));
+        }
         let names: Vec<&str> =
             self.providers.iter().map(|provider| provider.identity().name.as_str()).collect();
         let available = if names.is_empty() {
@@ -81,6 +97,21 @@ impl Discovery {
             .on(format!("{selector:?}"))
             .because(available)
             .remedy("name a provider, a PCI address or a device node"))
+    }
+}
+
+#[cfg(feature = "drm")]
+impl Discovery {
+    /// Why a DRM device that exists is no provider: its backend's reason, or that no backend knows its driver.
+    fn device_without_provider(mut self, selector: &str, driver: &str) -> Error {
+        let backend = driver.replace('_', "-");
+        match self.unavailable.iter().position(|other| other.backend == backend) {
+            Some(index) => self.unavailable.swap_remove(index).reason,
+            None => Error::new(ErrorKind::Unsupported, "use a GPU")
+                .on(selector)
+                .because(format!("its kernel driver is {driver}, which no backend serves"))
+                .remedy("choose another provider, or write a backend for it"),
+        }
     }
 }
 

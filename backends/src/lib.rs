@@ -7,11 +7,25 @@
 //! Write it as a module that implements [`devmem_provider::Provider`], add a feature, and name it in the
 //! list [`BACKENDS`]. Nothing else knows backends by name.
 
+#[cfg(feature = "amdgpu")]
+pub mod amdgpu;
 mod discovery;
 #[cfg(feature = "dma_heap")]
 pub mod dma_heap;
+#[cfg(feature = "drm")]
+mod drm;
+#[cfg(feature = "i915")]
+pub mod i915;
+#[cfg(feature = "nouveau")]
+pub mod nouveau;
 mod system_memory;
 #[cfg(feature = "udmabuf")]
 pub mod udmabuf;
+#[cfg(feature = "vgem")]
+pub mod vgem;
+#[cfg(feature = "virtio_gpu")]
+pub mod virtio_gpu;
+#[cfg(feature = "xe")]
+pub mod xe;
 
 pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover};

@@ -1,5 +1,9 @@
 //! How much memory the machine has: what limits a buffer in system memory.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use devmem_provider::{Error, ErrorKind, Heap, Placement, Request, Residency, ResidencyEvidence, Result};
 
 /// `MemTotal` and `MemAvailable` of `/proc/meminfo`, in bytes.
@@ -9,13 +13,16 @@ pub(crate) struct SystemMemory {
     pub(crate) available: u64,
 }
 
+const MEMINFO: &str = "/proc/meminfo";
+
 impl SystemMemory {
-    pub(crate) fn read() -> Result<Self> {
-        let path = "/proc/meminfo";
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::from_io(error, "read").on(path).remedy("mount /proc"))?;
-        Self::parse(&text).ok_or_else(|| {
-            Error::new(ErrorKind::Protocol, "read").on(path).because("it has no MemTotal or MemAvailable")
+    /// Reads the figures in one system call.
+    fn read(meminfo: &File) -> Result<Self> {
+        let mut start = [0; 1024];
+        let length = meminfo.read_at(&mut start, 0).map_err(unreadable)?;
+        let text = start.get(..length).and_then(|text| std::str::from_utf8(text).ok());
+        text.and_then(Self::parse).ok_or_else(|| {
+            Error::new(ErrorKind::Protocol, "read").on(MEMINFO).because("it has no MemTotal or MemAvailable")
         })
     }
 
@@ -42,13 +49,61 @@ impl SystemMemory {
 
     /// Refuses what would make the kernel kill processes to find memory: the exporters of system memory
     /// allocate until the machine has nothing left.
-    pub(crate) fn check_available(self, request: &Request) -> Result<()> {
+    fn check_available(self, request: &Request) -> Result<()> {
         if request.size() <= self.available {
             return Ok(());
         }
         Err(Error::new(ErrorKind::OutOfMemory, format!("allocate {} bytes", request.size()))
             .because(format!("only {} bytes of system memory are available", self.available))
             .remedy("ask for less, or free memory"))
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::from_io(error, "read").on(MEMINFO).remedy("mount /proc")
+}
+
+/// The part of the available memory that may be handed out before the kernel is asked again.
+const CREDIT: u64 = 4;
+
+/// What system memory a provider may still hand out, so that it refuses before the kernel kills processes.
+///
+/// The kernel is asked for what is available only when a quarter of its last answer has been handed out:
+/// most allocations cost no system call for it.
+#[derive(Debug)]
+pub(crate) struct SystemBudget {
+    meminfo: File,
+    total: u64,
+    credit: AtomicU64,
+}
+
+impl SystemBudget {
+    pub(crate) fn open() -> Result<Self> {
+        let meminfo = File::open(MEMINFO).map_err(unreadable)?;
+        let memory = SystemMemory::read(&meminfo)?;
+        Ok(Self { meminfo, total: memory.total, credit: AtomicU64::new(memory.available / CREDIT) })
+    }
+
+    /// All memory of the machine, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The memory as it is now.
+    pub(crate) fn now(&self) -> Result<SystemMemory> {
+        SystemMemory::read(&self.meminfo)
+    }
+
+    /// Takes a request from the budget.
+    pub(crate) fn take(&self, request: &Request) -> Result<()> {
+        let spend = |credit: u64| credit.checked_sub(request.size());
+        if self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
+            return Ok(());
+        }
+        let memory = self.now()?;
+        memory.check_available(request)?;
+        self.credit.store((memory.available / CREDIT).saturating_sub(request.size()), Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -88,6 +143,17 @@ mod tests {
         let memory = SystemMemory { total: 1 << 30, available: 1 << 20 };
         assert!(memory.check_available(&Request::bytes(1 << 20)).is_ok());
         let error = memory.check_available(&Request::bytes((1 << 20) + 4096)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn the_kernel_is_asked_again_when_the_credit_is_spent() {
+        let budget = SystemBudget::open().unwrap();
+        let quarter = budget.credit.load(Ordering::Relaxed);
+        budget.take(&Request::bytes(quarter / 2)).unwrap();
+        assert_eq!(budget.credit.load(Ordering::Relaxed), quarter - quarter / 2);
+        budget.take(&Request::bytes(quarter)).unwrap();
+        let error = budget.take(&Request::bytes(budget.total() + 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
     }
 

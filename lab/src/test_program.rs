@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::protocol::GUEST_VARIABLE;
-use crate::{Input, LAB_FAILURE, Machine, Streams};
+use crate::{Input, LAB_FAILURE, Machine, Streams, Topology};
 
 /// Chooses another kernel for test programs, as `--kernel` and `--flavour` do for `cargo lab`.
 const KERNEL_VARIABLE: &str = "DEVMEM_LAB_KERNEL";
@@ -35,6 +35,24 @@ impl TestProgram {
     /// See [`Machine::nic`].
     pub fn nic(mut self, specification: &str) -> Self {
         self.machine = self.machine.nic(specification);
+        self
+    }
+
+    /// See [`Machine::gpu`].
+    pub fn gpu(mut self, specification: &str) -> Self {
+        self.machine = self.machine.gpu(specification);
+        self
+    }
+
+    /// See [`Machine::topology`].
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.machine = self.machine.topology(topology);
+        self
+    }
+
+    /// See [`Machine::module`].
+    pub fn module(mut self, name: &str) -> Self {
+        self.machine = self.machine.module(name);
         self
     }
 

@@ -3,8 +3,11 @@
 use std::any::Any;
 use std::fmt;
 
+use nix::errno::Errno;
+
 use crate::dma_buf::DmaBuf;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::pci::PciAddress;
 
 /// Whether an importer accepts addresses on PCI that are not system memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +31,21 @@ pub trait Importer {
     /// Whether it takes peer-to-peer addresses.
     fn peer_to_peer(&self) -> PeerToPeer;
 
+    /// The PCI function that will do the DMA, if it is one and is known. An importer that takes
+    /// peer-to-peer addresses should say it: a [`Pin`](crate::Pin) that fails then tells what lies between.
+    fn device(&self) -> Option<PciAddress> {
+        None
+    }
+
+    /// Whether `error`, which [`attach`](Self::attach) returned, is the exporter's refusal of this importer
+    /// rather than a failure of the importer's own.
+    ///
+    /// Exporters refuse with `EOPNOTSUPP`. An importer that fails with it for other reasons as well has to
+    /// tell them apart.
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool {
+        error.errno() == Some(Errno::EOPNOTSUPP)
+    }
+
     /// Attaches. That it succeeds says nothing about where the memory is afterwards: see
     /// [`Pin`](crate::Pin).
     ///
@@ -48,6 +66,12 @@ pub trait DynImporter {
     /// See [`Importer::peer_to_peer`].
     fn peer_to_peer(&self) -> PeerToPeer;
 
+    /// See [`Importer::device`].
+    fn device(&self) -> Option<PciAddress>;
+
+    /// See [`Importer::is_refusal_of_exporter`].
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool;
+
     /// See [`Importer::attach`].
     ///
     /// # Errors
@@ -63,6 +87,14 @@ impl<I: Importer> DynImporter for I {
 
     fn peer_to_peer(&self) -> PeerToPeer {
         Importer::peer_to_peer(self)
+    }
+
+    fn device(&self) -> Option<PciAddress> {
+        Importer::device(self)
+    }
+
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool {
+        Importer::is_refusal_of_exporter(self, error)
     }
 
     fn attach(&mut self, dma_buf: &DmaBuf) -> Result<Box<dyn Attachment>> {
@@ -81,6 +113,14 @@ impl Importer for dyn DynImporter + '_ {
 
     fn peer_to_peer(&self) -> PeerToPeer {
         DynImporter::peer_to_peer(self)
+    }
+
+    fn device(&self) -> Option<PciAddress> {
+        DynImporter::device(self)
+    }
+
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool {
+        DynImporter::is_refusal_of_exporter(self, error)
     }
 
     fn attach(&mut self, dma_buf: &DmaBuf) -> Result<Self::Attachment> {

@@ -29,6 +29,7 @@ mod pin;
 mod provider;
 mod request;
 mod residency;
+pub mod topology;
 
 pub use dma_buf::DmaBuf;
 pub use error::{Error, ErrorKind, Result};

@@ -77,6 +77,11 @@ pub trait Buffer: fmt::Debug + Send + Sync {
     /// The size in bytes.
     fn size(&self) -> u64;
 
+    /// Who allocated it, for what is told of it when it moves. Return the provider's identity.
+    fn exporter(&self) -> Option<&Identity> {
+        None
+    }
+
     /// Exports it for reading and writing. Every call returns the same DMA-buf (the same inode).
     ///
     /// # Errors

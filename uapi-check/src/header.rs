@@ -42,6 +42,12 @@ impl Header {
         Self { path, expected: Vec::new() }
     }
 
+    /// Whether this system has the header, and a compiler that finds it.
+    #[must_use]
+    pub fn is_installed(&self) -> bool {
+        matches!(preprocess(&format!("#include <{}>\n", self.path)), Ok(Preprocessed::Text(_)))
+    }
+
     /// The path as it is included.
     #[must_use]
     pub fn path(&self) -> &'static str {

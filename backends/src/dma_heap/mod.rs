@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devmem_provider::{
-    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Provider, Request,
-    Residency, ResidencyEvidence, Result, base_page_size,
+    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Placement,
+    Provider, Request, Residency, ResidencyEvidence, Result, base_page_size,
 };
 use nix::errno::Errno;
 
-use crate::system_memory::{SystemMemory, always_system, check_placement};
+use crate::system_memory::{SystemBudget, always_system, check_placement};
 
 /// The backend's name.
 pub const NAME: &str = "dma-heap";
@@ -71,9 +71,10 @@ fn discover_in(folder: &Path) -> Result<Vec<Arc<dyn Provider>>> {
 /// One DMA heap.
 #[derive(Debug)]
 pub struct DmaHeap {
-    identity: Identity,
+    identity: Arc<Identity>,
     heap: String,
     device: File,
+    memory: SystemBudget,
 }
 
 impl DmaHeap {
@@ -94,7 +95,7 @@ impl DmaHeap {
             }
         })?;
         let heap = node.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let identity = Identity {
+        let identity = Arc::new(Identity {
             name: format!("{NAME}:{heap}"),
             backend: NAME,
             description: format!("the kernel's DMA heap {heap:?}"),
@@ -104,8 +105,8 @@ impl DmaHeap {
             node: node.to_owned(),
             pci: None,
             numa_node: None,
-        };
-        Ok(Self { identity, heap, device })
+        });
+        Ok(Self { identity, heap, device, memory: SystemBudget::open()? })
     }
 
     /// The heap of ordinary pages, as opposed to those of reserved or contiguous memory.
@@ -120,7 +121,7 @@ impl Provider for DmaHeap {
     }
 
     fn heaps(&self) -> Result<Vec<Heap>> {
-        let mut heap = SystemMemory::read()?.heap(&self.heap, base_page_size(), None);
+        let mut heap = self.memory.now()?.heap(&self.heap, base_page_size(), None);
         if !self.is_system() {
             // The kernel tells nothing of the size of other heaps; the machine's memory still bounds them.
             heap.used = None;
@@ -147,31 +148,35 @@ impl Provider for DmaHeap {
         if request.pages() != PageSize::Base {
             return Err(unsupported("huge pages", "a heap chooses its pages itself"));
         }
-        for heap in self.heaps()? {
-            request.check_size(&heap)?;
-        }
-        SystemMemory::read()?.check_available(request)?;
+        request.check_size(&Heap {
+            name: self.heap.clone(),
+            placement: Placement::System,
+            size: Some(self.memory.total()),
+            used: None,
+            cpu_visible: None,
+            maximum_allocation: None,
+            granularity: base_page_size(),
+        })?;
+        self.memory.take(request)?;
         let fd = uapi::allocate(self.device.as_fd(), request.size()).map_err(|errno| {
             let error = Error::from_errno(errno, format!("allocate {} bytes", request.size()))
                 .on(self.identity.node.display());
             if errno == Errno::ENOMEM { error.remedy("ask for less, or free memory") } else { error }
         })?;
-        let dma_buf = DmaBuf::from_fd(fd)?;
-        if dma_buf.size() != request.size() {
-            return Err(Error::new(ErrorKind::Protocol, format!("allocate {} bytes", request.size()))
-                .on(&self.identity.name)
-                .because(format!("the kernel made a DMA-buf of {} bytes", dma_buf.size())));
-        }
+        // The kernel rounds up to pages, and the size is a multiple of them.
+        let dma_buf = DmaBuf::from_exporter(fd, request.size());
         if let Some(name) = request.buffer_name() {
             dma_buf.set_name(name)?;
         }
-        Ok(Box::new(HeapBuffer { dma_buf, system: self.is_system() }))
+        let exporter = Arc::clone(&self.identity);
+        Ok(Box::new(HeapBuffer { dma_buf, exporter, system: self.is_system() }))
     }
 }
 
 #[derive(Debug)]
 struct HeapBuffer {
     dma_buf: DmaBuf,
+    exporter: Arc<Identity>,
     system: bool,
 }
 
@@ -180,8 +185,12 @@ impl Buffer for HeapBuffer {
         self.dma_buf.size()
     }
 
+    fn exporter(&self) -> Option<&Identity> {
+        Some(&self.exporter)
+    }
+
     fn export(&self) -> Result<DmaBuf> {
-        self.dma_buf.try_clone()
+        Ok(self.dma_buf.clone())
     }
 
     fn residency(&self) -> Result<ResidencyEvidence> {

@@ -10,20 +10,22 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use devmem_provider::{
-    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Provider, Request,
-    ResidencyEvidence, Result, base_page_size,
+    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, PageSize, Placement,
+    Provider, Request, ResidencyEvidence, Result, base_page_size,
 };
 use nix::errno::Errno;
 
 pub use sealed_memory::SealedMemory;
 
-use crate::system_memory::{SystemMemory, always_system, check_placement};
+use crate::system_memory::{SystemBudget, always_system, check_placement};
 
 /// The backend's name.
 pub const NAME: &str = "udmabuf";
 
+const HEAP: &str = "memfd";
 const NODE: &str = "/dev/udmabuf";
 const SIZE_LIMIT: &str = "/sys/module/udmabuf/parameters/size_limit_mb";
 
@@ -41,8 +43,11 @@ pub fn discover() -> Result<Vec<Arc<dyn Provider>>> {
 /// The provider of memory from memfds.
 #[derive(Debug)]
 pub struct Udmabuf {
-    identity: Identity,
+    identity: Arc<Identity>,
     device: File,
+    memory: SystemBudget,
+    /// The module parameter `size_limit_mb` as it was last read, in bytes.
+    limit: AtomicU64,
 }
 
 impl Udmabuf {
@@ -63,7 +68,7 @@ impl Udmabuf {
             }
             _ => error,
         })?;
-        let identity = Identity {
+        let identity = Arc::new(Identity {
             name: NAME.to_owned(),
             backend: NAME,
             description: "memory of this process, exported by udmabuf".to_owned(),
@@ -73,8 +78,33 @@ impl Udmabuf {
             node: PathBuf::from(NODE),
             pci: None,
             numa_node: None,
+        });
+        let limit = AtomicU64::new(size_limit());
+        Ok(Self { identity, device, memory: SystemBudget::open()?, limit })
+    }
+
+    /// Judges the size by what is known, and reads the limit again before it refuses.
+    fn check_size(&self, request: &Request) -> Result<()> {
+        let heap = |limit| Heap {
+            name: HEAP.to_owned(),
+            placement: Placement::System,
+            size: Some(self.memory.total()),
+            used: None,
+            cpu_visible: None,
+            maximum_allocation: Some(limit),
+            granularity: base_page_size(),
         };
-        Ok(Self { identity, device })
+        if request.check_size(&heap(self.limit.load(Ordering::Relaxed))).is_ok() {
+            return Ok(());
+        }
+        self.limit.store(size_limit(), Ordering::Relaxed);
+        request.check_size(&heap(self.limit.load(Ordering::Relaxed))).map_err(|error| match error.kind() {
+            // The limit is udmabuf's own and can be raised, unlike the size of the machine.
+            ErrorKind::OutOfMemory if request.size() <= self.memory.total() => {
+                error.remedy(format!("ask for less, or raise the limit in {SIZE_LIMIT} (in MiB)"))
+            }
+            _ => error,
+        })
     }
 
     /// Exports ranges of memfds, one after the other, as one buffer (`UDMABUF_CREATE_LIST`).
@@ -103,16 +133,11 @@ impl Udmabuf {
     }
 
     fn finish(&self, fd: OwnedFd, size: u64, name: Option<&str>) -> Result<Box<dyn Buffer>> {
-        let dma_buf = DmaBuf::from_fd(fd)?;
-        if dma_buf.size() != size {
-            return Err(Error::new(ErrorKind::Protocol, format!("export {size} bytes"))
-                .on(NODE)
-                .because(format!("the kernel made a DMA-buf of {} bytes", dma_buf.size())));
-        }
+        let dma_buf = DmaBuf::from_exporter(fd, size);
         if let Some(name) = name {
             dma_buf.set_name(name)?;
         }
-        Ok(Box::new(UdmabufBuffer { dma_buf }))
+        Ok(Box::new(UdmabufBuffer { dma_buf, exporter: Arc::clone(&self.identity) }))
     }
 }
 
@@ -139,8 +164,7 @@ impl Provider for Udmabuf {
     }
 
     fn heaps(&self) -> Result<Vec<Heap>> {
-        let limit = size_limit();
-        Ok(vec![SystemMemory::read()?.heap("memfd", base_page_size(), limit)])
+        Ok(vec![self.memory.now()?.heap(HEAP, base_page_size(), Some(size_limit()))])
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -155,18 +179,9 @@ impl Provider for Udmabuf {
                 .because("a memfd's pages lie anywhere")
                 .remedy("ask for huge pages, or use a contiguous DMA heap"));
         }
-        let memory = SystemMemory::read()?;
-        request.check_size(&memory.heap("memfd", base_page_size(), size_limit())).map_err(|error| {
-            match error.kind() {
-                // The limit is udmabuf's own and can be raised, unlike the size of the machine.
-                ErrorKind::OutOfMemory if request.size() <= memory.total => {
-                    error.remedy(format!("ask for less, or raise the limit in {SIZE_LIMIT} (in MiB)"))
-                }
-                _ => error,
-            }
-        })?;
+        self.check_size(request)?;
         if request.pages() == PageSize::Base {
-            memory.check_available(request)?;
+            self.memory.take(request)?;
         }
         let sealed = SealedMemory::new(request.size(), request.pages())?;
         let whole = Part { memory: &sealed, offset: 0, size: request.size() };
@@ -188,10 +203,10 @@ fn refused(errno: Errno, size: u64) -> Error {
     Error::from_errno(errno, format!("export {size} bytes of a memfd as a DMA-buf")).on(NODE)
 }
 
-/// The module parameter `size_limit_mb`, in bytes.
-fn size_limit() -> Option<u64> {
-    let mebibytes: u64 = std::fs::read_to_string(SIZE_LIMIT).ok()?.trim().parse().ok()?;
-    mebibytes.checked_mul(1 << 20)
+/// The module parameter `size_limit_mb`, in bytes; no limit where it cannot be read: the kernel judges then.
+fn size_limit() -> u64 {
+    let text = std::fs::read_to_string(SIZE_LIMIT).unwrap_or_default();
+    text.trim().parse::<u64>().ok().and_then(|mebibytes| mebibytes.checked_mul(1 << 20)).unwrap_or(u64::MAX)
 }
 
 /// Opens a device node for reading and writing.
@@ -206,6 +221,7 @@ fn open_node(path: &Path) -> Result<File> {
 #[derive(Debug)]
 struct UdmabufBuffer {
     dma_buf: DmaBuf,
+    exporter: Arc<Identity>,
 }
 
 impl Buffer for UdmabufBuffer {
@@ -213,8 +229,12 @@ impl Buffer for UdmabufBuffer {
         self.dma_buf.size()
     }
 
+    fn exporter(&self) -> Option<&Identity> {
+        Some(&self.exporter)
+    }
+
     fn export(&self) -> Result<DmaBuf> {
-        self.dma_buf.try_clone()
+        Ok(self.dma_buf.clone())
     }
 
     fn residency(&self) -> Result<ResidencyEvidence> {

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Matrix(MatrixOptions),
     /// Show what a NIC can do for receiving into device memory, and how that was found.
     Nic(NicOptions),
+    /// Foretell which NICs reach which GPUs' memory across PCI, with the evidence.
+    Topology(TopologyOptions),
     /// Put back the settings of NICs that a killed `receive` left changed.
     Restore(RestoreOptions),
 }
@@ -170,6 +172,19 @@ pub(crate) struct MatrixOptions {
 pub(crate) struct NicOptions {
     /// The NIC: an interface name, a PCI address, or a local IP address.
     pub(crate) nic: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopologyOptions {
+    /// The NIC: an interface name, a PCI address, or a local IP address. By default every one.
+    #[arg(long)]
+    pub(crate) nic: Option<String>,
+    /// The GPU: a provider's name, a PCI address or a device node. By default every one.
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod matrix;
 mod measure;
 mod receive;
 mod send;
+mod topology;
 mod transfer;
 mod witness;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Command::Providers(options) => inspect::providers(&options),
         Command::Matrix(options) => matrix::run(&options),
         Command::Nic(options) => inspect::nic(&options),
+        Command::Topology(options) => topology::run(&options),
         Command::Restore(options) => inspect::restore(&options),
     };
     match result {

@@ -71,7 +71,7 @@ pub(crate) struct MachineOptions {
     #[arg(long = "gpu", value_name = "GPU")]
     gpus: Vec<String>,
     /// Where the cards sit on PCI Express: root-bus, root-ports (each behind its own), switch or switch-acs (all
-    /// behind one)
+    /// behind one, whose ports pass requests between them or redirect them to the root)
     #[arg(long, value_name = "NAME", default_value = "root-bus")]
     topology: Topology,
     /// Faults of the switch between the NICs, such as drop=0.01,reorder=0.01,seed=7

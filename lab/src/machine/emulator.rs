@@ -148,7 +148,8 @@ impl Configuration<'_> {
             &format!("/proc/self/fd/{}", self.initramfs.as_raw_fd()),
             "-append",
             &format!(
-                "{KERNEL_ARGUMENTS} {GUEST_VARIABLE}=1 LD_LIBRARY_PATH={LIBRARY_FOLDER} {}",
+                "{KERNEL_ARGUMENTS} {GUEST_VARIABLE}=1 LD_LIBRARY_PATH={LIBRARY_FOLDER} {} {}",
+                self.topology.kernel_argument(),
                 self.kernel_arguments
             ),
         ]

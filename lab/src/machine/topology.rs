@@ -27,8 +27,7 @@ pub enum Topology {
     RootPorts,
     /// All behind one switch, whose ports have no access control services (ACS).
     Switch,
-    /// All behind one switch, whose ports have access control services. The kernel turns them on when there is
-    /// an IOMMU, or by its argument `pci=config_acs=`.
+    /// All behind one switch, whose ports redirect requests between them to the root (ACS).
     SwitchWithAcs,
 }
 
@@ -58,6 +57,16 @@ impl fmt::Display for Topology {
 }
 
 impl Topology {
+    /// What the kernel must be told so that it configures the ports as the topology says: by itself it lets a
+    /// switch redirect only where there is an IOMMU.
+    pub(super) fn kernel_argument(self) -> &'static str {
+        match self {
+            // P2P request redirect and P2P completion redirect of all QEMU's ports that have ACS.
+            Self::SwitchWithAcs => "pci=config_acs=xxx11xx@pci:1b36:000c",
+            _ => "",
+        }
+    }
+
     /// QEMU's devices for cards with these sockets, bridges before what is behind them.
     pub(super) fn devices(self, sockets: &[PathBuf]) -> Vec<Value> {
         if sockets.is_empty() {

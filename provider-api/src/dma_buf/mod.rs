@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -27,11 +28,16 @@ use crate::error::{Error, ErrorKind, Result};
 /// The memory behind it lives as long as any descriptor, mapping or importer's attachment does, whatever
 /// becomes of the [`Buffer`](crate::Buffer) that exported it. Passing the descriptor to another process
 /// passes the memory.
+///
+/// A clone shares the descriptor and costs no system call; [`try_clone`](Self::try_clone) makes a second one.
+#[derive(Debug, Clone)]
+pub struct DmaBuf(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct DmaBuf {
+struct Shared {
     fd: OwnedFd,
     size: u64,
-    inode: u64,
+    inode: OnceLock<u64>,
 }
 
 impl DmaBuf {
@@ -52,19 +58,28 @@ impl DmaBuf {
         let inode = fstat(&fd).map_err(failed)?.st_ino;
         let mut file = File::from(fd);
         let size = file.seek(SeekFrom::End(0)).map_err(|error| Error::from_io(error, OPERATION))?;
-        Ok(Self { fd: file.into(), size, inode })
+        Ok(Self(Arc::new(Shared { fd: file.into(), size, inode: OnceLock::from(inode) })))
+    }
+
+    /// Takes over the descriptor that an exporter has just returned for `size` bytes, without asking the
+    /// kernel what is known already: for backends, where every system call counts. A descriptor of other
+    /// origin goes through [`from_fd`](Self::from_fd).
+    #[must_use]
+    pub fn from_exporter(fd: OwnedFd, size: u64) -> Self {
+        Self(Arc::new(Shared { fd, size, inode: OnceLock::new() }))
     }
 
     /// The size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.0.size
     }
 
     /// The inode number: two descriptors with the same one are the same DMA-buf.
     #[must_use]
     pub fn inode(&self) -> u64 {
-        self.inode
+        // The kernel answers for any descriptor that is open, as this one is.
+        *self.0.inode.get_or_init(|| fstat(&self.0.fd).map_or(0, |status| status.st_ino))
     }
 
     /// A second descriptor of the same DMA-buf.
@@ -73,11 +88,25 @@ impl DmaBuf {
     ///
     /// If this process has no descriptor left.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self { fd: self.duplicate_fd()?, size: self.size, inode: self.inode })
+        let fd = self.duplicate_fd()?;
+        Ok(Self(Arc::new(Shared { fd, size: self.0.size, inode: self.0.inode.clone() })))
+    }
+
+    /// The descriptor itself, or a second one if a clone of this DMA-buf still needs it.
+    ///
+    /// # Errors
+    ///
+    /// If a second one is needed and this process has no descriptor left.
+    pub fn into_fd(self) -> Result<OwnedFd> {
+        match Arc::try_unwrap(self.0) {
+            Ok(shared) => Ok(shared.fd),
+            Err(shared) => Self(shared).duplicate_fd(),
+        }
     }
 
     fn duplicate_fd(&self) -> Result<OwnedFd> {
-        self.fd
+        self.0
+            .fd
             .try_clone()
             .map_err(|error| Error::from_io(error, "duplicate the descriptor of a DMA-buf").on(self))
     }
@@ -107,7 +136,7 @@ impl DmaBuf {
     ///
     /// If `/proc` is not mounted.
     pub fn file_information(&self) -> Result<FileInformation> {
-        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        let path = format!("/proc/self/fdinfo/{}", self.0.fd.as_raw_fd());
         let text = std::fs::read_to_string(&path)
             .map_err(|error| Error::from_io(error, "read").on(&path).remedy("mount /proc"))?;
         FileInformation::parse(&text)
@@ -120,7 +149,7 @@ impl DmaBuf {
     /// [`ErrorKind::PermissionDenied`] if it was exported read-only and `access` writes,
     /// [`ErrorKind::Unsupported`] if its exporter offers no CPU mapping.
     pub fn map(&self, access: Access) -> Result<Mapping> {
-        self.map_range(0, self.size, access)
+        self.map_range(0, self.0.size, access)
     }
 
     /// Maps `length` bytes from `offset`, a multiple of the page size, on.
@@ -158,6 +187,15 @@ impl DmaBuf {
     }
 }
 
+#[cfg(test)]
+impl DmaBuf {
+    /// A file that is no DMA-buf, for tests of what only passes one on: not every kernel has an exporter.
+    pub(crate) fn stand_in(size: u64) -> Self {
+        let fd = File::open("/dev/null").unwrap().into();
+        Self(Arc::new(Shared { fd, size, inode: OnceLock::from(0) }))
+    }
+}
+
 impl FenceUse {
     fn flags(self) -> u64 {
         match self {
@@ -169,19 +207,13 @@ impl FenceUse {
 
 impl AsFd for DmaBuf {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl From<DmaBuf> for OwnedFd {
-    fn from(dma_buf: DmaBuf) -> Self {
-        dma_buf.fd
+        self.0.fd.as_fd()
     }
 }
 
 impl fmt::Display for DmaBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DMA-buf {} of {} bytes", self.inode, self.size)
+        write!(f, "DMA-buf {} of {} bytes", self.inode(), self.size())
     }
 }
 

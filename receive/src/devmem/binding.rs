@@ -4,7 +4,9 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use devmem_provider::{Attachment, Buffer, DmaBuf, Error, Importer, PeerToPeer, Pin, Require, Result};
+use devmem_provider::{
+    Attachment, Buffer, DmaBuf, Error, Importer, PciAddress, PeerToPeer, Pin, Require, Result,
+};
 
 use super::bind_refusal::BindRefusal;
 use super::options::StreamOptions;
@@ -20,6 +22,7 @@ const RELEASE_POLL: Duration = Duration::from_millis(5);
 pub struct DevmemTcp {
     interface: String,
     index: u32,
+    pci: Option<PciAddress>,
     queues: Vec<u32>,
 }
 
@@ -27,7 +30,12 @@ impl DevmemTcp {
     /// The queues `queues` of `nic`, which somebody else has set up.
     #[must_use]
     pub fn new(nic: &Nic, queues: impl Into<Vec<u32>>) -> Self {
-        Self { interface: nic.name().to_owned(), index: nic.ifindex(), queues: queues.into() }
+        Self {
+            interface: nic.name().to_owned(),
+            index: nic.ifindex(),
+            pci: nic.identity().pci,
+            queues: queues.into(),
+        }
     }
 
     /// The queues that a set-up has reserved.
@@ -64,6 +72,15 @@ impl Importer for DevmemTcp {
     /// `net/core/devmem.c` attaches statically, without peer-to-peer, up to Linux 7.2 at least.
     fn peer_to_peer(&self) -> PeerToPeer {
         PeerToPeer::Never
+    }
+
+    fn device(&self) -> Option<PciAddress> {
+        self.pci
+    }
+
+    /// `EOPNOTSUPP` alone does not tell: it is the answer for NICs without queue management as well.
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool {
+        BindRefusal::of(error) == Some(BindRefusal::ExporterRefusedAttachment)
     }
 
     fn attach(&mut self, dma_buf: &DmaBuf) -> Result<Binding> {
@@ -157,4 +174,22 @@ impl Attachment for Binding {}
 
 fn list(queues: &[u32]) -> String {
     queues.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devmem_provider::ErrorKind;
+    use nix::errno::Errno;
+
+    #[test]
+    fn a_refusal_by_the_exporter_is_told_from_one_by_the_nic() {
+        let queues = DevmemTcp { interface: "eth1".to_owned(), index: 2, pci: None, queues: vec![1] };
+        let refused = |refusal: BindRefusal| {
+            Error::from_errno(Errno::EOPNOTSUPP, "bind").with_kind(refusal.kind()).with_source(refusal)
+        };
+        assert!(queues.is_refusal_of_exporter(&refused(BindRefusal::ExporterRefusedAttachment)));
+        assert!(!queues.is_refusal_of_exporter(&refused(BindRefusal::NoQueueManagement)));
+        assert!(!queues.is_refusal_of_exporter(&Error::new(ErrorKind::Unsupported, "bind")));
+    }
 }

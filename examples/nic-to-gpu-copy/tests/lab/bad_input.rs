@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::faults::{Undo, ask_lab};
 use crate::guest::{
-    ADDRESS, Failure, NIC, Outcome, Undo, ask_lab, receive, run, same_settings, settings, spawn, succeed,
-    text, wait, wait_for_change,
+    ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
+    wait_for_change,
 };
 use crate::{ensure, xdp};
 
@@ -44,6 +45,7 @@ const fn row(name: &'static str, arguments: &'static [&'static str], says: &'sta
 }
 
 const NOBODY: u32 = 65534;
+const UDMABUF_LIMIT: &str = "/sys/module/udmabuf/parameters/size_limit_mb";
 
 const TABLE: &[Row] = &[
     row("unknown NIC", &["--nic", "eth9"], &["eth9"]),
@@ -57,7 +59,16 @@ const TABLE: &[Row] = &[
     row("unknown heap", &["--provider", "dma-heap:cma"], &["dma-heap:cma", "this machine has"]),
     row("size not page-aligned", &["--size", "5000"], &["multiple of 4096", "ask for 4096 or 8192"]),
     row("size 0", &["--size", "0"], &["0 bytes", "ask for a multiple"]),
-    row("size beyond udmabuf's limit", &["--size", "65M"], &["67108864", "size_limit_mb"]),
+    // Kernels since 7.3 have no limit unless somebody sets one.
+    Row {
+        state: || {
+            let before = std::fs::read_to_string(UDMABUF_LIMIT)?;
+            std::fs::write(UDMABUF_LIMIT, "64")?;
+            Ok(Undo::by(move || drop(std::fs::write(UDMABUF_LIMIT, &before))))
+        },
+        ..row("size beyond udmabuf's limit", &["--size", "65M"], &["67108864", "size_limit_mb"])
+    },
+    row("no GPU", &["--provider", "amdgpu"], &["no DRM device", "load the GPU's kernel driver"]),
     row(
         "size beyond the machine",
         &["--size", "1024G", "--provider", "dma-heap:system"],

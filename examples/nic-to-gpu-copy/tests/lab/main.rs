@@ -4,8 +4,11 @@
 
 mod bad_input;
 mod copies;
+mod faults;
+#[path = "../harness/guest.rs"]
 mod guest;
 mod restore;
+mod topology;
 mod xdp;
 
 use std::process::ExitCode;
@@ -40,6 +43,14 @@ const TESTS: &[Test] = &[
     ("bad_input::a_peer_that_disconnects_midway", bad_input::a_peer_that_disconnects_midway),
     ("bad_input::a_peer_that_speaks_something_else", bad_input::a_peer_that_speaks_something_else),
     ("bad_input::auto_says_why_it_copies", bad_input::auto_says_why_it_copies),
+    (
+        "topology::the_root_bus_connects_as_the_processor_says",
+        topology::the_root_bus_connects_as_the_processor_says,
+    ),
+    (
+        "topology::conventional_functions_hide_nothing_from_the_unprivileged",
+        topology::conventional_functions_hide_nothing_from_the_unprivileged,
+    ),
     ("restore::after_sigkill_at_twenty_moments", restore::after_sigkill_at_twenty_moments),
     ("restore::the_next_receiver_restores_first", restore::the_next_receiver_restores_first),
     ("restore::after_signals_that_can_be_caught", restore::after_signals_that_can_be_caught),

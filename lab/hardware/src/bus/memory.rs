@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
 use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{Whence, lseek};
@@ -117,6 +118,20 @@ impl SharedMemory {
             // A file system that cannot tell: treat all of it as written.
             Err(_) => Some(offset..self.len()),
         }
+    }
+
+    /// Gives the bytes back to the system: they read as zero, and count as never written.
+    ///
+    /// # Errors
+    /// What `fallocate(2)` said.
+    pub(crate) fn discard(&self, range: std::ops::Range<u64>) -> std::io::Result<()> {
+        let number = |bytes: u64| i64::try_from(bytes).map_err(|_| Errno::EOVERFLOW);
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let length = range.end.saturating_sub(range.start);
+        if length == 0 {
+            return Ok(());
+        }
+        Ok(fallocate(&self.file, flags, number(range.start)?, number(length)?)?)
     }
 
     fn at(&self, offset: u64, length: usize) -> Option<NonNull<u8>> {
@@ -246,5 +261,11 @@ mod tests {
         memory.write(10 * PAGE_SIZE + 5, &[1]).unwrap();
         assert_eq!(memory.next_data(0), Some(10 * PAGE_SIZE..11 * PAGE_SIZE));
         assert_eq!(memory.next_data(11 * PAGE_SIZE), None);
+        memory.discard(8 * PAGE_SIZE..20 * PAGE_SIZE).unwrap();
+        assert_eq!(memory.next_data(0), None);
+        let mut byte = [9];
+        memory.read(10 * PAGE_SIZE + 5, &mut byte).unwrap();
+        assert_eq!(byte, [0]);
+        assert!(memory.discard(0..u64::MAX).is_err());
     }
 }

@@ -6,10 +6,12 @@
 //! The difference is kept for ground truth alone ([`Residence`]).
 
 mod address_space;
+mod device_memory;
 mod locate;
 mod memory;
 
 pub use address_space::{AddressSpace, DmaError};
+pub(crate) use device_memory::DeviceMemory;
 pub(crate) use locate::{Mark, scan_for_marks};
 pub use memory::{PAGE_SIZE, SharedMemory};
 
@@ -37,9 +39,6 @@ pub(crate) struct Backing {
     name: String,
     memory: SharedMemory,
 }
-
-/// Memory that belongs to an emulated device.
-pub(crate) type DeviceMemory = Backing;
 
 impl Backing {
     pub(crate) fn memory(&self) -> &SharedMemory {

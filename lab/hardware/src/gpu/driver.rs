@@ -40,16 +40,32 @@ pub(crate) fn drivers(gpus: &[GpuConfig]) -> Result<Vec<Driver>, ConfigError> {
             }
         }
     }
+    for gpu in gpus {
+        if let Some((module, name, value)) = rival(gpu)
+            && let Some(known) = merged.iter_mut().find(|known| known.module == module)
+        {
+            known.add(Driver { module, parameters: vec![(name, value)], firmware: Vec::new() }, gpu)?;
+        }
+    }
     Ok(merged)
 }
 
-/// What one GPU needs: its own driver, and settings of another that would take it otherwise.
+/// What one GPU needs.
 fn of(gpu: &GpuConfig) -> Vec<Driver> {
     match gpu.part {
         Part::Hainan => amd::drivers(gpu),
         Part::TigerLake | Part::Dg1 | Part::Dg2 | Part::Battlemage => intel::drivers(gpu),
         Part::Nv44 | Part::Gm107 | Part::Gp107 | Part::Tu117 => nvidia::drivers(gpu),
         Part::VirtioGpu => virtio::drivers(gpu),
+    }
+}
+
+/// A module that would take a GPU from its own driver, if another GPU has it loaded, and the parameter that
+/// keeps it away.
+fn rival(gpu: &GpuConfig) -> Option<(&'static str, &'static str, String)> {
+    match gpu.part {
+        Part::TigerLake | Part::Dg1 | Part::Dg2 | Part::Battlemage => intel::rival(gpu),
+        _ => None,
     }
 }
 
@@ -97,5 +113,17 @@ mod tests {
         assert_eq!(merged, driver(&[("force_probe", "56a0,4905"), ("force_execlist", "1")]));
         let error = merged.add(driver(&[("force_execlist", "0")]), &gpu).unwrap_err().to_string();
         assert!(error.starts_with("xe:dg2: parameter force_execlist of xe"), "{error}");
+    }
+
+    #[test]
+    fn a_driver_is_kept_away_only_where_it_is_loaded() {
+        let of = |gpus: &[&str]| {
+            drivers(&gpus.iter().map(|gpu| gpu.parse().unwrap()).collect::<Vec<_>>()).unwrap()
+        };
+        let alone = of(&["xe:dg2"]);
+        assert_eq!(alone.iter().map(|driver| driver.module).collect::<Vec<_>>(), ["xe"]);
+        let both = of(&["xe:dg2", "i915:tgl", "xe:dg1"]);
+        assert_eq!(both[0].parameters[0], ("force_probe", "56a0,4905".to_owned()));
+        assert_eq!(both[1].parameters, [("force_probe", "!56a0,!4905".to_owned())]);
     }
 }

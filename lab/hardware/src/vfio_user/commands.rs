@@ -180,7 +180,8 @@ fn region_info<'function>(
         capability_at = REGION_INFO_SIZE;
     }
     let fits = room >= needed;
-    put(reply, &[needed, flags, region, if fits { capability_at } else { 0 }]);
+    // QEMU looks at the place of the capability even where it left no room for it.
+    put(reply, &[needed, flags, region, capability_at]);
     reply.extend(size.to_ne_bytes());
     reply.extend(0u64.to_ne_bytes());
     if let Some(part) = part.filter(|_| fits) {

@@ -1,18 +1,15 @@
 //! What the tests need in the guest: the tool on both sides, the NIC's settings, the lab's word.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use devmem_receive::nic::{Nic, Snapshot};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// The receiving NIC, and its addresses.
+/// The receiving NIC, and its address.
 pub(crate) const NIC: &str = "eth0";
 pub(crate) const ADDRESS: &str = "10.77.0.1:5201";
-pub(crate) const ADDRESS_V6: &str = "[fd77::1]:5201";
 
 const TOOL: &str = "/usr/bin/nic-to-gpu-copy";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -149,56 +146,4 @@ pub(crate) fn wait_for_change(nic: &str, before: &Snapshot) -> Result<Duration, 
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(started.elapsed())
-}
-
-/// Asks the lab.
-pub(crate) fn ask_lab(question: &Value) -> Result<Value, Failure> {
-    let mut connection = UnixStream::connect("/run/devmem-lab.sock")?;
-    writeln!(connection, "{question}")?;
-    let mut answer = String::new();
-    BufReader::new(connection).read_line(&mut answer)?;
-    let answer: Value = serde_json::from_str(&answer)?;
-    ensure!(answer.get("error").is_none(), "{question}: {answer}");
-    Ok(answer)
-}
-
-/// Something about the machine that is undone on drop, whatever a test does.
-pub(crate) struct Undo(Box<dyn Fn()>);
-
-impl Undo {
-    pub(crate) fn by(undo: impl Fn() + 'static) -> Self {
-        Self(Box::new(undo))
-    }
-
-    /// Keeps something alive that is undone by its own drop.
-    pub(crate) fn keep(value: impl Sized + 'static) -> Self {
-        Self::by(move || {
-            let _ = &value;
-        })
-    }
-
-    /// Asks the lab now for one thing and at the end for another.
-    pub(crate) fn lab(now: &Value, later: Value) -> Result<Self, Failure> {
-        ask_lab(now)?;
-        Ok(Self::by(move || drop(ask_lab(&later))))
-    }
-
-    /// Lets the switch lose and mix packets.
-    pub(crate) fn switch_faults(mut faults: Value) -> Result<Self, Failure> {
-        faults["op"] = json!("switch");
-        Self::lab(&faults, json!({ "op": "switch" }))
-    }
-
-    /// Lets the receiving NIC make a mistake.
-    pub(crate) fn nic_fault(mut fault: Value) -> Result<Self, Failure> {
-        fault["op"] = json!("nic_fault");
-        fault["nic"] = json!(0);
-        Self::lab(&fault, json!({ "op": "nic_fault", "nic": 0, "fault": "none" }))
-    }
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }

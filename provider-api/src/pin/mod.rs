@@ -1,13 +1,20 @@
 //! A held attachment together with the evidence of where the pages went.
 
+mod refusal;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::dma_buf::DmaBuf;
-use crate::error::{Error, ErrorKind, Result};
-use crate::importer::{Importer, PeerToPeer};
+use crate::error::Result;
+use crate::importer::Importer;
 use crate::provider::Buffer;
 use crate::residency::{Residency, ResidencyEvidence};
+use crate::topology::Machine;
+
+use refusal::Parties;
 
 /// What a caller demands of a [`Pin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -32,8 +39,8 @@ pub struct Pin<A> {
     // The order of the fields is the order of release.
     attachment: A,
     dma_buf: DmaBuf,
+    exporter: Option<String>,
     importer: String,
-    peer_to_peer: PeerToPeer,
     before: ResidencyEvidence,
     after: ResidencyEvidence,
 }
@@ -43,47 +50,40 @@ impl<A> Pin<A> {
     ///
     /// # Errors
     ///
-    /// What export, attachment or the look at the residency return;
-    /// [`ErrorKind::WrongResidency`], with everything detached again, if `require` is not met.
+    /// What export, attachment or the look at the residency return. If device-local memory is required, a
+    /// refusal by the exporter says what the requirement has to do with it.
+    ///
+    /// [`ErrorKind::WrongResidency`](crate::ErrorKind::WrongResidency), with everything detached again, if
+    /// `require` is not met: the error names exporter and importer, where the memory went and why. An
+    /// importer that never takes peer-to-peer addresses is tried all the same, for some exporters keep memory
+    /// on the device even so.
     pub fn new<I>(importer: &mut I, buffer: &dyn Buffer, require: Require) -> Result<Self>
     where
         I: Importer<Attachment = A> + ?Sized,
     {
-        let dma_buf = buffer.export()?;
-        let before = buffer.residency()?;
-        let attachment = importer.attach(&dma_buf)?;
-        let after = buffer.residency()?;
-        let pin = Self {
-            attachment,
-            dma_buf,
-            importer: importer.describe(),
-            peer_to_peer: importer.peer_to_peer(),
-            before,
-            after,
-        };
-        match require {
-            Require::DeviceLocal if pin.after.residency != Residency::DeviceLocal => {
-                Err(pin.refuse_residency())
-            }
-            _ => Ok(pin),
-        }
+        Self::on(&Machine::running(), importer, buffer, require)
     }
 
-    fn refuse_residency(self) -> Error {
-        let path = match self.peer_to_peer {
-            PeerToPeer::Never => "this importer attaches without peer-to-peer in today's kernels",
-            PeerToPeer::WhereReachable => {
-                "the importer takes peer-to-peer addresses, so the kernel found no path, or the exporter \
-                 offers none"
+    fn on<I>(machine: &Machine, importer: &mut I, buffer: &dyn Buffer, require: Require) -> Result<Self>
+    where
+        I: Importer<Attachment = A> + ?Sized,
+    {
+        let parties = Parties::of(buffer, importer);
+        let dma_buf = buffer.export()?;
+        let before = buffer.residency()?;
+        let attachment = importer.attach(&dma_buf).map_err(|error| match require {
+            Require::DeviceLocal if importer.is_refusal_of_exporter(&error) => {
+                parties.explain_refusal(error, &before, machine)
             }
-        };
-        Error::new(ErrorKind::WrongResidency, "keep the buffer in device-local memory")
-            .on(&self.importer)
-            .because(format!(
-                "it was {} before the attachment and is {} after it ({}); {path}",
-                self.before, self.after, self.after.evidence
-            ))
-            .remedy("drop the requirement to receive into whatever memory the exporter chooses")
+            _ => error,
+        })?;
+        let after = buffer.residency()?;
+        if require == Require::DeviceLocal && after.residency != Residency::DeviceLocal {
+            drop(attachment);
+            return Err(parties.wrong_residency(&before, &after, machine));
+        }
+        let exporter = buffer.exporter().map(ToString::to_string);
+        Ok(Self { attachment, dma_buf, exporter, importer: parties.importer, before, after })
     }
 
     /// Gives up the evidence and keeps the attachment alone.
@@ -95,6 +95,11 @@ impl<A> Pin<A> {
     /// The DMA-buf that is attached.
     pub fn dma_buf(&self) -> &DmaBuf {
         &self.dma_buf
+    }
+
+    /// The exporter of the DMA-buf, as part of a sentence, where its buffer tells.
+    pub fn exporter(&self) -> Option<&str> {
+        self.exporter.as_deref()
     }
 
     /// The importer that holds it, as part of a sentence.
@@ -131,9 +136,12 @@ impl<A> DerefMut for Pin<A> {
 impl<A> fmt::Display for Pin<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.before.residency == self.after.residency && self.before.region == self.after.region {
-            write!(f, "{} ({})", self.after, self.after.evidence)
-        } else {
-            write!(f, "{} (was {}): moved when {} attached", self.after, self.before, self.importer)
+            return write!(f, "{} ({})", self.after, self.after.evidence);
+        }
+        write!(f, "{} (was {}): ", self.after, self.before)?;
+        match &self.exporter {
+            Some(exporter) => write!(f, "{exporter} moved it when {} attached", self.importer),
+            None => write!(f, "moved when {} attached", self.importer),
         }
     }
 }

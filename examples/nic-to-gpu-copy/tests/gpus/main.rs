@@ -1,0 +1,68 @@
+//! The tool in the lab with emulated GPUs: the kernel's own graphics drivers allocate, export and move the memory
+//! that the NIC receives into.
+//!
+//! Started on the host, this program boots the lab and runs itself in the guest, where the tests are.
+
+#[path = "../harness/guest.rs"]
+mod guest;
+mod receive;
+mod require;
+mod unplug;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test by its name.
+type Test = (&'static str, fn() -> guest::Outcome);
+
+/// The last ones take GPUs away, and bring them back.
+const TESTS: &[Test] = &[
+    ("receive::amdgpu_vram", receive::amdgpu_vram),
+    ("receive::amdgpu_gtt", receive::amdgpu_gtt),
+    ("receive::i915_local_memory", receive::i915_local_memory),
+    ("receive::i915_system_memory", receive::i915_system_memory),
+    ("receive::i915_integrated", receive::i915_integrated),
+    ("receive::xe_vram", receive::xe_vram),
+    ("receive::xe_system_memory", receive::xe_system_memory),
+    ("receive::nouveau_vram", receive::nouveau_vram),
+    ("receive::nouveau_gart", receive::nouveau_gart),
+    ("receive::vgem", receive::vgem),
+    ("receive::virtio_gpu_guest_memory", receive::virtio_gpu_guest_memory),
+    ("receive::virtio_gpu_host_visible_memory", receive::virtio_gpu_host_visible_memory),
+    ("receive::udmabuf", receive::udmabuf),
+    ("receive::dma_heap", receive::dma_heap),
+    ("require::device_local_memory_that_stays", require::device_local_memory_that_stays),
+    ("require::amdgpu_is_refused", require::amdgpu_is_refused),
+    ("require::i915_is_refused", require::i915_is_refused),
+    ("require::xe_is_refused", require::xe_is_refused),
+    ("require::nouveau_is_refused", require::nouveau_is_refused),
+    ("require::memory_that_may_lie_nowhere_else", require::memory_that_may_lie_nowhere_else),
+    ("unplug::the_nodes_permission_is_missing", unplug::the_nodes_permission_is_missing),
+    ("unplug::amdgpu_while_receiving", unplug::amdgpu_while_receiving),
+    ("unplug::virtio_gpu_while_receiving", unplug::virtio_gpu_while_receiving),
+    ("unplug::a_driver_that_is_unbound", unplug::a_driver_that_is_unbound),
+];
+
+fn main() -> ExitCode {
+    devmem_lab::test_program()
+        .nic("gve:queues=8")
+        .nic("gve:queues=4")
+        .gpu("amdgpu")
+        .gpu("i915:dg1")
+        .gpu("i915:tgl")
+        .gpu("xe:bmg")
+        .gpu("nouveau:gp107")
+        //.gpu("virtio-gpu")
+        .module("vgem")
+        .file(env!("CARGO_BIN_EXE_nic-to-gpu-copy"), "/usr/bin/nic-to-gpu-copy")
+        .main(|| {
+            let mut arguments = Arguments::from_args();
+            // All tests share one NIC.
+            arguments.test_threads = Some(1);
+            let trials = TESTS.iter().map(|&(name, test)| {
+                Trial::test(name, move || test().map_err(|failure| Failed::from(failure.to_string())))
+            });
+            libtest_mimic::run(&arguments, trials.collect()).exit_code()
+        })
+}

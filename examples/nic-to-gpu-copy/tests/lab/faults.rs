@@ -1,0 +1,61 @@
+//! The lab asked for its word, and for faults.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+use crate::ensure;
+use crate::guest::Failure;
+
+/// Asks the lab.
+pub(crate) fn ask_lab(question: &Value) -> Result<Value, Failure> {
+    let mut connection = UnixStream::connect("/run/devmem-lab.sock")?;
+    writeln!(connection, "{question}")?;
+    let mut answer = String::new();
+    BufReader::new(connection).read_line(&mut answer)?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    ensure!(answer.get("error").is_none(), "{question}: {answer}");
+    Ok(answer)
+}
+
+/// Something about the machine that is undone on drop, whatever a test does.
+pub(crate) struct Undo(Box<dyn Fn()>);
+
+impl Undo {
+    pub(crate) fn by(undo: impl Fn() + 'static) -> Self {
+        Self(Box::new(undo))
+    }
+
+    /// Keeps something alive that is undone by its own drop.
+    pub(crate) fn keep(value: impl Sized + 'static) -> Self {
+        Self::by(move || {
+            let _ = &value;
+        })
+    }
+
+    /// Asks the lab now for one thing and at the end for another.
+    pub(crate) fn lab(now: &Value, later: Value) -> Result<Self, Failure> {
+        ask_lab(now)?;
+        Ok(Self::by(move || drop(ask_lab(&later))))
+    }
+
+    /// Lets the switch lose and mix packets.
+    pub(crate) fn switch_faults(mut faults: Value) -> Result<Self, Failure> {
+        faults["op"] = json!("switch");
+        Self::lab(&faults, json!({ "op": "switch" }))
+    }
+
+    /// Lets the receiving NIC make a mistake.
+    pub(crate) fn nic_fault(mut fault: Value) -> Result<Self, Failure> {
+        fault["op"] = json!("nic_fault");
+        fault["nic"] = json!(0);
+        Self::lab(&fault, json!({ "op": "nic_fault", "nic": 0, "fault": "none" }))
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
