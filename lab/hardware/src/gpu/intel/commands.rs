@@ -209,11 +209,7 @@ impl Streamer<'_> {
             operation::BATCH_BUFFER_END => {
                 next.batches.pop();
             }
-            operation::SEMAPHORE_WAIT => {
-                if !self.semaphore(words)? {
-                    return Ok(Step::Waits);
-                }
-            }
+            operation::SEMAPHORE_WAIT if !self.semaphore(words)? => return Ok(Step::Waits),
             operation::STORE_DATA_IMMEDIATE => {
                 let address = self.address(words, 1, has(GLOBAL))?;
                 let data: Vec<u8> = words.from(3).iter().flat_map(|word| word.to_le_bytes()).collect();

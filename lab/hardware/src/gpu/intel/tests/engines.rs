@@ -128,7 +128,7 @@ fn with_pages(part: &str) -> (Bench, u64) {
     let mut bench = Bench::new(part);
     const LOCAL_PAGES: u64 = 4 << 20;
     for page in 0..4 {
-        bench.map_process(0x20_0000 + page * 4096, 0, LOCAL_PAGES + (3 - page) * 4096 | LOCAL);
+        bench.map_process(0x20_0000 + page * 4096, 0, (LOCAL_PAGES + (3 - page) * 4096) | LOCAL);
         bench.map_process(0x40_0000 + page * 4096, 0, RAM + (2 << 20) + (page ^ 1) * 4096);
     }
     (bench, LOCAL_PAGES)
