@@ -19,6 +19,9 @@ use super::registers::Registers;
 /// Contexts of a submit queue that run.
 const PORTS: u64 = 8;
 
+/// Contexts that may wait for an engine.
+const MOST_WAITING: usize = 4096;
+
 /// Where contexts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -89,6 +92,9 @@ impl Scheduler {
         self.source = Source::Microcontroller;
         let runs = self.running.as_ref().is_some_and(|running| running.descriptor == descriptor);
         if !runs && !self.waiting.contains(&descriptor) {
+            if self.waiting.len() == MOST_WAITING {
+                return Err(Fault::TooManyContexts);
+            }
             self.waiting.push_back(descriptor);
         }
         self.take_next(addressing)
