@@ -1,5 +1,7 @@
 //! What a caller asks of a provider.
 
+use std::sync::OnceLock;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::heap::{Heap, Placement};
 
@@ -27,12 +29,16 @@ impl PageSize {
 
 /// The kernel's base page size in bytes: what the sizes of DMA-bufs are multiples of.
 #[must_use]
+#[inline]
 pub fn base_page_size() -> u64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
-        .ok()
-        .flatten()
-        .and_then(|size| u64::try_from(size).ok())
-        .unwrap_or(4096)
+    static SIZE: OnceLock<u64> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+            .ok()
+            .flatten()
+            .and_then(|size| u64::try_from(size).ok())
+            .unwrap_or(4096)
+    })
 }
 
 /// A request for a buffer.
@@ -99,36 +105,42 @@ impl Request {
 
     /// The size asked for, in bytes.
     #[must_use]
+    #[inline]
     pub fn size(&self) -> u64 {
         self.bytes
     }
 
     /// The placement asked for, if any.
     #[must_use]
+    #[inline]
     pub fn placement(&self) -> Option<Placement> {
         self.placement
     }
 
     /// Whether another placement than the one asked for is a failure.
     #[must_use]
+    #[inline]
     pub fn is_required(&self) -> bool {
         self.required
     }
 
     /// Whether the memory must be physically contiguous.
     #[must_use]
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
         self.contiguous
     }
 
     /// The pages asked for.
     #[must_use]
+    #[inline]
     pub fn pages(&self) -> PageSize {
         self.page_size
     }
 
     /// The name asked for.
     #[must_use]
+    #[inline]
     pub fn buffer_name(&self) -> Option<&str> {
         self.name.as_deref()
     }

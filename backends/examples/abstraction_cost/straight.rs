@@ -1,7 +1,7 @@
 //! The ioctls of the backends, written straight: no trait, no allocation, no extra call.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use devmem_provider::{DeviceKind, Provider};
 use nix::libc;
@@ -62,25 +62,27 @@ impl Straight {
         };
         let mut prime = [handle, (libc::O_CLOEXEC | libc::O_RDWR) as u32, 0];
         ioctl(drm, PRIME_HANDLE_TO_FD, &mut prime)?;
+        let dma_buf = own(prime[2] as RawFd);
         ioctl(drm, GEM_CLOSE, &mut [handle, 0])?;
-        close(prime[2] as RawFd)
+        drop(dma_buf);
+        Ok(())
     }
 }
 
 fn udmabuf(node: RawFd, bytes: u64) -> Result<(), Failure> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string.
-    let memfd = check(unsafe {
-        libc::memfd_create(c"straight".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
-    })?;
-    // SAFETY: these take no pointers.
-    check(unsafe { libc::ftruncate(memfd, bytes as i64) })?;
+    let memfd = own(check(unsafe { libc::memfd_create(c"straight".as_ptr(), flags) })?);
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::ftruncate(memfd.as_raw_fd(), bytes as i64) })?;
     // SAFETY: as above.
-    check(unsafe { libc::fcntl(memfd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) })?;
+    check(unsafe { libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) })?;
     // memfd and flags, offset, size.
-    let mut create = [memfd as u64 | 1 << 32, 0, bytes];
-    let dma_buf = ioctl(node, UDMABUF_CREATE, &mut create)?;
-    close(memfd)?;
-    close(dma_buf)
+    let mut create = [memfd.as_raw_fd() as u64 | 1 << 32, 0, bytes];
+    let dma_buf = own(ioctl(node, UDMABUF_CREATE, &mut create)?);
+    drop(memfd);
+    drop(dma_buf);
+    Ok(())
 }
 
 /// VRAM that the CPU reaches.
@@ -117,9 +119,10 @@ fn ioctl<T, const N: usize>(fd: RawFd, request: u64, argument: &mut [T; N]) -> R
     check(unsafe { libc::ioctl(fd, request as libc::Ioctl, argument.as_mut_ptr()) })
 }
 
-fn close(fd: RawFd) -> Result<(), Failure> {
-    // SAFETY: the caller's own descriptor, which it uses no more.
-    check(unsafe { libc::close(fd) }).map(drop)
+/// Closes it on drop, as a program in Rust would.
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just returned it, and nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 fn check(result: i32) -> Result<i32, Failure> {

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use devmem_provider::dma_buf::Access;
-use devmem_provider::{Buffer, Capabilities, ErrorKind, Heap, Placement, Provider, Request, Residency};
+use devmem_provider::{
+    Buffer, Capabilities, ErrorKind, Heap, Placement, Provider, Request, Residency, base_page_size,
+};
 
 use crate::ensure;
 use crate::harness::{Failure, Outcome, available_memory, skip};
@@ -102,6 +104,15 @@ fn has_mark(buffer: &dyn Buffer, index: usize) -> Result<bool, Failure> {
     Ok(first == index.to_ne_bytes() && last == index.to_ne_bytes())
 }
 
+fn touch(buffer: &dyn Buffer) -> Outcome {
+    let mapping = buffer.export()?.map(Access::ReadWrite)?;
+    let access = mapping.write()?;
+    for offset in (0..mapping.length()).step_by(usize::try_from(base_page_size())?) {
+        access.copy_from(offset, &[1])?;
+    }
+    Ok(access.finish()?)
+}
+
 /// System memory ends with an error, not with the kernel killing processes.
 pub(crate) fn of_system_memory(provider: &dyn Provider) -> Outcome {
     let request = Request::bytes(2 * CHUNK).require(Placement::System);
@@ -113,8 +124,9 @@ pub(crate) fn of_system_memory(provider: &dyn Provider) -> Outcome {
         ensure!(held.len() < 1000, "there is no end");
         match provider.allocate(&request) {
             Ok(buffer) => {
-                // So that it has its pages.
                 ensure!(buffer.residency()?.residency == Residency::System, "{:?}", buffer.residency()?);
+                // A driver may give it pages one by one as they are touched.
+                touch(&*buffer)?;
                 held.push(buffer);
             }
             Err(error) => break error,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use devmem_backends::discover;
@@ -56,7 +57,7 @@ fn remove_and_find_again(identity: &Identity, meanwhile: impl FnOnce() -> Outcom
 }
 
 /// With nothing but the node open.
-pub(crate) fn without_buffers(provider: &dyn Provider) -> Outcome {
+pub(crate) fn without_buffers(provider: Arc<dyn Provider>) -> Outcome {
     remove_and_find_again(provider.identity(), || {
         let error = provider.allocate(&Request::bytes(SIZE)).err().ok_or("a GPU that is gone allocated")?;
         ensure!(error.kind() == ErrorKind::Gone && error.remedy_text().is_some(), "{error}");
@@ -64,10 +65,10 @@ pub(crate) fn without_buffers(provider: &dyn Provider) -> Outcome {
     })
 }
 
-pub(crate) fn before_export(provider: &dyn Provider) -> Outcome {
+pub(crate) fn before_export(provider: Arc<dyn Provider>) -> Outcome {
     let buffer = provider.allocate(&Request::bytes(SIZE))?;
     remove_and_find_again(provider.identity(), || {
-        is_gone(provider, &*buffer)?;
+        is_gone(&*provider, &*buffer)?;
         // Which backend it was, the selector still tells.
         let error = discover().find(&provider.identity().name).err();
         ensure!(error.is_none_or(|error| error.kind() != ErrorKind::Gone), "a GPU that is gone is found");
@@ -76,13 +77,13 @@ pub(crate) fn before_export(provider: &dyn Provider) -> Outcome {
 }
 
 /// The DMA-buf outlives its GPU. A process that touches it is told so, or reads nothing; it does not end.
-pub(crate) fn while_exported(provider: &dyn Provider) -> Outcome {
+pub(crate) fn while_exported(provider: Arc<dyn Provider>) -> Outcome {
     let buffer = provider.allocate(&Request::bytes(SIZE))?;
     let unexported = provider.allocate(&Request::bytes(SIZE))?;
     let dma_buf = buffer.export()?;
     buffer.flush_peer_writes()?;
     remove_and_find_again(provider.identity(), || {
-        is_gone(provider, &*unexported)?;
+        is_gone(&*provider, &*unexported)?;
         ensure!(buffer.export()?.inode() == dma_buf.inode(), "another DMA-buf");
         // The kernel may put plain pages in the place of the memory, or nothing.
         let errors = [buffer.flush_peer_writes().err(), buffer.residency().err()];
@@ -96,16 +97,20 @@ pub(crate) fn while_exported(provider: &dyn Provider) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn the_driver_unbound(provider: &dyn Provider) -> Outcome {
+/// The driver comes back when nobody uses its device any more: amdgpu of Linux 7.2 leaves an attribute in sysfs
+/// until then, which makes an earlier attempt fail.
+pub(crate) fn the_driver_unbound(provider: Arc<dyn Provider>) -> Outcome {
+    let identity = provider.identity().clone();
     let buffer = provider.allocate(&Request::bytes(SIZE))?;
     let unexported = provider.allocate(&Request::bytes(SIZE))?;
-    let _dma_buf = buffer.export()?;
-    let function = function(provider.identity())?;
+    let dma_buf = buffer.export()?;
+    let function = function(&identity)?;
     let driver = fs::canonicalize(function.join("driver"))?;
     let address = function.file_name().and_then(|name| name.to_str()).ok_or("no address")?;
     fs::write(driver.join("unbind"), address)?;
-    let outcome = is_gone(provider, &*unexported);
+    let outcome = is_gone(&*provider, &*unexported);
+    drop((buffer, unexported, dma_buf, provider));
     fs::write(driver.join("bind"), address)?;
-    comes_back(provider.identity())?;
+    comes_back(&identity)?;
     outcome
 }

@@ -23,17 +23,12 @@ unsafe impl Send for SharedMemory {}
 unsafe impl Sync for SharedMemory {}
 
 impl SharedMemory {
-    /// Maps `length` bytes of `fd` from `offset`, shared.
-    pub(crate) fn map(
-        fd: BorrowedFd<'_>,
-        offset: i64,
-        length: NonZeroUsize,
-        writable: bool,
-    ) -> nix::Result<Self> {
+    /// Maps the first `length` bytes of `fd`, shared.
+    pub(crate) fn map(fd: BorrowedFd<'_>, length: NonZeroUsize, writable: bool) -> nix::Result<Self> {
         let mut protection = ProtFlags::PROT_READ;
         protection.set(ProtFlags::PROT_WRITE, writable);
         // SAFETY: a new mapping at an address of the kernel's choice overlaps no memory in use.
-        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, fd, offset)? };
+        let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, fd, 0)? };
         Ok(Self { start: start.cast(), length })
     }
 

@@ -65,6 +65,7 @@ impl DmaBuf {
     /// kernel what is known already: for backends, where every system call counts. A descriptor of other
     /// origin goes through [`from_fd`](Self::from_fd).
     #[must_use]
+    #[inline]
     pub fn from_exporter(fd: OwnedFd, size: u64) -> Self {
         Self(Arc::new(Shared { fd, size, inode: OnceLock::new() }))
     }

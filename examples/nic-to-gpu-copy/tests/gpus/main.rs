@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         .gpu("i915:tgl")
         .gpu("xe:bmg")
         .gpu("nouveau:gp107")
-        //.gpu("virtio-gpu")
+        .gpu("virtio-gpu")
         .module("vgem")
         .file(env!("CARGO_BIN_EXE_nic-to-gpu-copy"), "/usr/bin/nic-to-gpu-copy")
         .main(|| {
