@@ -39,8 +39,8 @@ struct Extent {
     rows: u64,
 }
 
-/// Executes a command of the copy engine: the words of it, in the address space of a process. Returns the work that it
-/// was, in bytes.
+/// Executes a command of the copy engine: the words of it, in the address space of a process. Returns the
+/// work that it was, in bytes.
 pub(super) fn execute(addressing: &Addressing, space: Space, command: &[u32]) -> Result<u64, Fault> {
     let header = command.first().copied().unwrap_or(0);
     let Some(blit) = Blit::decode(space, command)? else { return Ok(0) };

@@ -1,7 +1,7 @@
 //! The command streamer: reads commands from a ring, and from the batches that it starts, and executes them.
 //!
-//! Of the memory interface commands (MI) those that the drivers' own work consists of; the copy engine's are in
-//! `blitter`; those of the 3D pipeline are passed over, except for what PIPE_CONTROL writes.
+//! Of the memory interface commands (MI) those that the drivers' own work consists of; the copy engine's are
+//! in `blitter`; those of the 3D pipeline are passed over, except for what PIPE_CONTROL writes.
 
 use super::addressing::{Address, Addressing, Space};
 use super::blitter;

@@ -1,8 +1,8 @@
 //! Which contexts an engine runs. They come by execution lists or from the microcontroller.
 //!
-//! With execution lists the driver writes descriptors of contexts into the engine's submit queue and loads it. The
-//! engine runs them one after the other and tells of every switch in its context status buffer and by an
-//! interrupt. The microcontroller adds contexts as it likes, and nobody is told.
+//! With execution lists the driver writes descriptors of contexts into the engine's submit queue and loads
+//! it. The engine runs them one after the other and tells of every switch in its context status buffer and by
+//! an interrupt. The microcontroller adds contexts as it likes, and nobody is told.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! Communication buffers: rings of words in the global address space, one for each direction, with a descriptor
-//! each (`guc_communication_ctb_abi.h`, `guc_messages_abi.h`).
+//! Communication buffers: rings of words in the global address space, one for each direction, with a
+//! descriptor each (`guc_communication_ctb_abi.h`, `guc_messages_abi.h`).
 
 use super::super::addressing::{Address, Addressing};
 use super::super::memory::Fault;

@@ -141,7 +141,8 @@ fn registers_are_loaded_and_stored() {
     assert_eq!((bench.word(SCRATCH), bench.read(0x2_2600), bench.read(0x2_2608)), (0x1234, 0x1234, 0x1234));
 }
 
-/// Maps 4 pages at 0x20_0000 of the process in local memory and 4 at 0x40_0000 in guest memory, neither in order.
+/// Maps 4 pages at 0x20_0000 of the process in local memory and 4 at 0x40_0000 in guest memory, neither in
+/// order.
 fn with_pages(part: &str) -> (Bench, u64) {
     let mut bench = Bench::new(part);
     const LOCAL_PAGES: u64 = 4 << 20;
