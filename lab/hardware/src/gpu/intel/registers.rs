@@ -98,8 +98,8 @@ pub(super) enum Kind {
 
 /// Registers that are alike in all parts: offset, how many words, what they do.
 const TABLE: [(u64, u64, Kind); 35] = [
-    // Interrupts of the power controller and of the graphics unit: those that there are, and those of them that the
-    // driver wants; none ever is.
+    // Interrupts of the power controller and of the graphics unit: those that there are, and those of them
+    // that the driver wants; none ever is.
     (PCU_INTERRUPTS + 4, 1, Kind::Kept),
     (PCU_INTERRUPTS + 8, 1, Kind::DoneAtOnce),
     (PCU_INTERRUPTS + 12, 2, Kind::Kept),
