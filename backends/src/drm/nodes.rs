@@ -12,7 +12,7 @@ const DEVICES: &str = "/dev/dri";
 /// A DRM device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Nodes {
-    /// The kernel driver bound to it; the device's own name where the kernel made it up (`vgem`).
+    /// The kernel driver bound to it; the device's own name where a driver made it up (`vgem`).
     pub(crate) driver: String,
     /// `/dev/dri/cardN`, which display and dumb buffers take.
     pub(crate) primary: Option<PathBuf>,
@@ -101,10 +101,17 @@ impl NodeKind {
 
 fn driver_of(device: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let driver = std::fs::read_link(device.join("driver")).ok().and_then(|link| name(&link));
-    match driver.as_deref() {
+    let bound = |device: &Path| std::fs::read_link(device.join("driver")).ok().and_then(|link| name(&link));
+    match bound(device).as_deref() {
         // Devices that drivers make up themselves (`drivers/base/faux.c`) carry the driver's name.
         None | Some("faux_driver") => name(device).unwrap_or_default(),
+        // The function is the transport's; the device inside of it has the driver that is meant.
+        Some(transport @ "virtio-pci") => {
+            let inside = std::fs::read_dir(device).into_iter().flatten().flatten();
+            let mut devices =
+                inside.filter(|entry| entry.file_name().to_string_lossy().starts_with("virtio"));
+            devices.find_map(|entry| bound(&entry.path())).unwrap_or_else(|| transport.to_owned())
+        }
         Some(driver) => driver.to_owned(),
     }
 }
@@ -133,6 +140,8 @@ mod tests {
         let pci = "pci0000:00/0000:03:00.0";
         device(root.path(), pci, Some("amdgpu"), &["card1", "renderD128", "card1-DP-1"]);
         device(root.path(), "faux/vgem", Some("faux_driver"), &["card0", "renderD129"]);
+        device(root.path(), "pci0000:00/0000:04:00.0", Some("virtio-pci"), &["card2", "renderD130"]);
+        device(root.path(), "pci0000:00/0000:04:00.0/virtio1", Some("virtio_gpu"), &[]);
         for (name, text) in [("vendor", "0x1002"), ("device", "0x6660")] {
             std::fs::write(root.path().join("devices").join(pci).join(name), text).unwrap();
         }
@@ -147,11 +156,12 @@ mod tests {
             summary,
             [
                 ("vgem", node("/dev/dri/card0"), node("/dev/dri/renderD129")),
+                ("virtio_gpu", node("/dev/dri/card2"), node("/dev/dri/renderD130")),
                 ("amdgpu", node("/dev/dri/card1"), node("/dev/dri/renderD128")),
             ]
         );
         for selector in ["/dev/dri/card1", "/dev/dri/renderD128", "03:00.0", "0000:03:00.0"] {
-            assert!(all[1].matches(selector) && !all[0].matches(selector), "{selector}");
+            assert!(all[2].matches(selector) && !all[0].matches(selector), "{selector}");
         }
     }
 

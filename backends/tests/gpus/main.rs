@@ -76,9 +76,9 @@ const UNPLUG_TESTS: &[UnplugTest] = &[
 /// The provider of a name, or why the guest has none: its driver is not there, or bound to nothing.
 fn find(name: &str) -> Result<Arc<dyn Provider>, Failure> {
     let backend = name.split(':').next().unwrap_or(name);
-    let driver = backend.replace('-', "_");
-    let bus = if driver == "virtio_gpu" { "virtio" } else { "pci" };
-    let folder = Path::new("/sys/bus").join(bus).join("drivers").join(&driver);
+    // The function of a virtio device is bound to the transport's driver.
+    let driver = if backend == "virtio-gpu" { "virtio-pci" } else { backend };
+    let folder = Path::new("/sys/bus/pci/drivers").join(driver);
     let is_bound = || -> std::io::Result<bool> {
         for entry in std::fs::read_dir(&folder)? {
             if entry?.path().join("drm").exists() {
