@@ -60,11 +60,14 @@ const GPU_TESTS: &[ProviderTest] = &[
 /// A test that may give the provider up, by its name.
 type UnplugTest = (&'static str, fn(Arc<dyn Provider>) -> Outcome);
 
-/// Drivers that do not survive that a GPU goes while it has buffers, with what happens; tried on Linux 7.3.
-const DIES_WITH_BUFFERS: &[(&str, &str)] = &[(
-    "nouveau",
-    "nouveau_ttm_fini() frees the managers of memory that buffers still use, and the kernel dies",
-)];
+/// Drivers that do not survive that a GPU goes while it has buffers, with what happens; tried on Linux 7.2 and 7.3.
+const DIES_WITH_BUFFERS: &[(&str, &str)] = &[
+    ("nouveau", "nouveau_ttm_fini() frees what buffers still use; the kernel dies when they are freed"),
+    (
+        "virtio-gpu",
+        "virtio_gpu_release() finds the window's buffers and its commands still there; the kernel dies",
+    ),
+];
 
 /// What takes a GPU away that has buffers, and brings it back; the last of all.
 const UNPLUG_TESTS: &[UnplugTest] = &[
