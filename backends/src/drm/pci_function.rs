@@ -24,8 +24,7 @@ pub(crate) struct PciFunction {
 }
 
 impl PciFunction {
-    /// The function that a device's folder in sysfs is, or is a part of: a virtio device lies inside of its
-    /// function's folder.
+    /// The function that a device's folder in sysfs is, or lies inside of, as a virtio device does.
     pub(crate) fn of(device: &Path) -> Option<Self> {
         device.ancestors().find_map(Self::read)
     }

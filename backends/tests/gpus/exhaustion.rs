@@ -37,11 +37,18 @@ fn device_memory(provider: &dyn Provider) -> Result<u64, Failure> {
 /// The driver's own use leaves less than all of it: some drivers then fall back without a word.
 pub(crate) fn a_buffer_as_large_as_the_memory(provider: &dyn Provider) -> Outcome {
     let size = device_memory(provider)?;
-    let error = provider
-        .allocate(&Request::bytes(size).require(Placement::DeviceLocal))
-        .err()
-        .ok_or("all of the device's memory was had")?;
-    ensure!(error.kind() == ErrorKind::OutOfMemory && error.remedy_text().is_some(), "{error}");
+    match provider.allocate(&Request::bytes(size).require(Placement::DeviceLocal)) {
+        // A driver that uses none of it itself.
+        Ok(all) => {
+            ensure!(all.residency()?.residency == Residency::DeviceLocal, "{:?}", all.residency()?);
+            let more = provider.allocate(&Request::bytes(CHUNK).require(Placement::DeviceLocal));
+            let error = more.err().ok_or("more than all of the device's memory was had")?;
+            ensure!(error.kind() == ErrorKind::OutOfMemory, "{error}");
+        }
+        Err(error) => {
+            ensure!(error.kind() == ErrorKind::OutOfMemory && error.remedy_text().is_some(), "{error}");
+        }
+    }
     let beyond = provider.allocate(&Request::bytes(2 * size).require(Placement::DeviceLocal));
     let error = beyond.err().ok_or("more than the device's memory was had")?;
     ensure!(error.kind() == ErrorKind::OutOfMemory, "{error}");

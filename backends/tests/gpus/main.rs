@@ -60,11 +60,14 @@ const GPU_TESTS: &[ProviderTest] = &[
 /// A test that may give the provider up, by its name.
 type UnplugTest = (&'static str, fn(Arc<dyn Provider>) -> Outcome);
 
-/// Drivers that do not survive that a GPU goes while it has buffers, with what happens; tried on Linux 7.3.
-const DIES_WITH_BUFFERS: &[(&str, &str)] = &[(
-    "nouveau",
-    "nouveau_ttm_fini() frees the managers of memory that buffers still use, and the kernel dies",
-)];
+/// Drivers that do not survive that a GPU goes while it has buffers, with what happens; tried on Linux 7.2 and 7.3.
+const DIES_WITH_BUFFERS: &[(&str, &str)] = &[
+    ("nouveau", "nouveau_ttm_fini() frees what buffers still use; the kernel dies when they are freed"),
+    (
+        "virtio-gpu",
+        "virtio_gpu_release() finds the window's buffers and its commands still there; the kernel dies",
+    ),
+];
 
 /// What takes a GPU away that has buffers, and brings it back; the last of all.
 const UNPLUG_TESTS: &[UnplugTest] = &[
@@ -76,9 +79,9 @@ const UNPLUG_TESTS: &[UnplugTest] = &[
 /// The provider of a name, or why the guest has none: its driver is not there, or bound to nothing.
 fn find(name: &str) -> Result<Arc<dyn Provider>, Failure> {
     let backend = name.split(':').next().unwrap_or(name);
-    let driver = backend.replace('-', "_");
-    let bus = if driver == "virtio_gpu" { "virtio" } else { "pci" };
-    let folder = Path::new("/sys/bus").join(bus).join("drivers").join(&driver);
+    // The function of a virtio device is bound to the transport's driver.
+    let driver = if backend == "virtio-gpu" { "virtio-pci" } else { backend };
+    let folder = Path::new("/sys/bus/pci/drivers").join(driver);
     let is_bound = || -> std::io::Result<bool> {
         for entry in std::fs::read_dir(&folder)? {
             if entry?.path().join("drm").exists() {
