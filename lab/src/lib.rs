@@ -1,4 +1,4 @@
-//! A virtual machine with emulated network cards, on which unmodified distribution kernels load their
+//! A virtual machine with emulated NICs and GPUs, on which unmodified distribution kernels load their
 //! real drivers. It needs no root and changes nothing on the host.
 //!
 //! [`Lab`] fetches QEMU, a kernel and the guest's libraries into a cache folder; [`Machine`] boots them
@@ -8,7 +8,7 @@
 //! # The guest
 //!
 //! The command runs as root in `/root`, with busybox, `ip`, `ss`, `tc` and `ethtool` at hand. The first
-//! card is `eth0` with 10.77.0.1/24 and fd77::1/64. The second is `eth1` in the network namespace `peer`
+//! NIC is `eth0` with 10.77.0.1/24 and fd77::1/64. The second is `eth1` in the network namespace `peer`
 //! with 10.77.0.2 and fd77::2, further ones are in `peer2`, `peer3`…; `in-peer COMMAND…` runs a program
 //! there. A program can ask the emulated hardware what it saw: one line of JSON to the socket
 //! `/run/devmem-lab.sock`, one line back, or `lab-ask JSON` from a shell. With `{"op":"locate","name":…}` and the

@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 use devmem_lab::LAB_FAILURE;
 
-/// A virtual machine with emulated network cards, on which unmodified distribution kernels load their
+/// A virtual machine with emulated NICs and GPUs, on which unmodified distribution kernels load their
 /// real drivers. Needs no root and changes nothing on this host.
 #[derive(Debug, Parser)]
 #[command(

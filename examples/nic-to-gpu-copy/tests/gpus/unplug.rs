@@ -68,8 +68,29 @@ fn while_receiving(name: &str) -> Outcome {
     rescan(name)
 }
 
+/// Takes the GPU away while its memory is bound and nobody sends: the receiver gives up when its time is over, as it
+/// does with the GPU in place, and the NIC is as it was.
+pub(crate) fn amdgpu_while_bound() -> Outcome {
+    let function = pci_function("amdgpu")?;
+    let before = settings(NIC)?;
+    let mut command = receive(&["--listen", ADDRESS, "--size", "4M", "--timeout", "3"]);
+    let receiving = spawn(command.args(["--provider", "amdgpu"]))?;
+    wait_for_change(NIC, &before)?;
+    std::thread::sleep(Duration::from_millis(700));
+    fs::write(function.join("remove"), "1")?;
+    let received = wait(receiving)?;
+    ensure!(received.status.code() == Some(1), "{}: {}", received.status, text(&received));
+    ensure!(text(&received).contains("nobody connected"), "{}", text(&received));
+    same_settings(NIC, &before)?;
+    rescan("amdgpu")
+}
+
 pub(crate) fn amdgpu_while_receiving() -> Outcome {
     while_receiving("amdgpu")
+}
+
+pub(crate) fn xe_while_receiving() -> Outcome {
+    while_receiving("xe")
 }
 
 pub(crate) fn virtio_gpu_while_receiving() -> Outcome {
