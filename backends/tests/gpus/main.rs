@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use devmem_backends::discover;
+use devmem_lab::Topology;
 use devmem_provider::{DeviceKind, Provider};
 use libtest_mimic::{Arguments, Trial};
 
@@ -153,7 +154,8 @@ fn main() -> ExitCode {
     if access::is_child() {
         return access::child();
     }
-    let program = devmem_lab::test_program().module("vgem");
+    // Behind a port of its own, a GPU that was away finds its addresses free.
+    let program = devmem_lab::test_program().module("vgem").topology(Topology::RootPorts);
     let program = GPUS.iter().fold(program, |program, gpu| program.gpu(gpu.part));
     program.main(|| {
         let mut arguments = Arguments::from_args();
