@@ -11,7 +11,7 @@ use devmem_provider::{Buffer, ErrorKind, Identity, Placement, Provider, Request}
 use crate::ensure;
 use crate::harness::{Failure, Outcome, SIZE};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn function(identity: &Identity) -> Result<PathBuf, Failure> {
     let address = identity.pci.ok_or("no PCI address")?;
