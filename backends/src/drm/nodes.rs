@@ -12,7 +12,7 @@ const DEVICES: &str = "/dev/dri";
 /// A DRM device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Nodes {
-    /// The kernel driver bound to it; the device's own name where a driver made it up (`vgem`).
+    /// The kernel driver bound to it; the device's own name where the kernel made it up (`vgem`).
     pub(crate) driver: String,
     /// `/dev/dri/cardN`, which display and dumb buffers take.
     pub(crate) primary: Option<PathBuf>,
@@ -100,20 +100,31 @@ impl NodeKind {
 }
 
 fn driver_of(device: &Path) -> String {
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let bound = |device: &Path| std::fs::read_link(device.join("driver")).ok().and_then(|link| name(&link));
-    match bound(device).as_deref() {
+    match bound_driver(device).as_deref() {
         // Devices that drivers make up themselves (`drivers/base/faux.c`) carry the driver's name.
-        None | Some("faux_driver") => name(device).unwrap_or_default(),
-        // The function is the transport's; the device inside of it has the driver that is meant.
-        Some(transport @ "virtio-pci") => {
-            let inside = std::fs::read_dir(device).into_iter().flatten().flatten();
-            let mut devices =
-                inside.filter(|entry| entry.file_name().to_string_lossy().starts_with("virtio"));
-            devices.find_map(|entry| bound(&entry.path())).unwrap_or_else(|| transport.to_owned())
-        }
+        None | Some("faux_driver") => file_name(device).unwrap_or_default(),
+        // The PCI function of a virtio device has a driver of its own, and the device on it another.
+        Some(transport @ "virtio-pci") => driver_on(device).unwrap_or_else(|| transport.to_owned()),
         Some(driver) => driver.to_owned(),
     }
+}
+
+fn bound_driver(device: &Path) -> Option<String> {
+    std::fs::read_link(device.join("driver")).ok().and_then(|link| file_name(&link))
+}
+
+/// The driver of the virtio device that a PCI function carries.
+fn driver_on(function: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(function).ok()?;
+    let mut devices = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    devices.find_map(|path| {
+        file_name(&path).filter(|name| name.starts_with("virtio"))?;
+        bound_driver(&path)
+    })
+}
+
+fn file_name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -140,10 +151,13 @@ mod tests {
         let pci = "pci0000:00/0000:03:00.0";
         device(root.path(), pci, Some("amdgpu"), &["card1", "renderD128", "card1-DP-1"]);
         device(root.path(), "faux/vgem", Some("faux_driver"), &["card0", "renderD129"]);
-        device(root.path(), "pci0000:00/0000:04:00.0", Some("virtio-pci"), &["card2", "renderD130"]);
-        device(root.path(), "pci0000:00/0000:04:00.0/virtio1", Some("virtio_gpu"), &[]);
+        let carrier = "pci0000:00/0000:04:00.0";
+        device(root.path(), carrier, Some("virtio-pci"), &["card2"]);
+        device(root.path(), &format!("{carrier}/virtio3"), Some("virtio_gpu"), &[]);
         for (name, text) in [("vendor", "0x1002"), ("device", "0x6660")] {
-            std::fs::write(root.path().join("devices").join(pci).join(name), text).unwrap();
+            for function in [pci, carrier] {
+                std::fs::write(root.path().join("devices").join(function).join(name), text).unwrap();
+            }
         }
         std::fs::write(root.path().join("class/version"), "drm 1.1.0").unwrap();
         let all = list_in(&root.path().join("class"), Path::new("/dev/dri")).unwrap();
@@ -156,12 +170,12 @@ mod tests {
             summary,
             [
                 ("vgem", node("/dev/dri/card0"), node("/dev/dri/renderD129")),
-                ("virtio_gpu", node("/dev/dri/card2"), node("/dev/dri/renderD130")),
                 ("amdgpu", node("/dev/dri/card1"), node("/dev/dri/renderD128")),
+                ("virtio_gpu", node("/dev/dri/card2"), None),
             ]
         );
         for selector in ["/dev/dri/card1", "/dev/dri/renderD128", "03:00.0", "0000:03:00.0"] {
-            assert!(all[2].matches(selector) && !all[0].matches(selector), "{selector}");
+            assert!(all[1].matches(selector) && !all[0].matches(selector), "{selector}");
         }
     }
 

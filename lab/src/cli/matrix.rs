@@ -68,6 +68,7 @@ impl Matrix {
             let wanted = found.into_iter().filter_map(|row| of_part(row, gpus, index == 0));
             rows.extend(wanted);
         }
+        keep_drivers_together(&mut rows);
         let page = if self.json {
             format!("{}\n", json!({ "kernel": kernel, "rows": rows }))
         } else {
@@ -95,6 +96,17 @@ fn of_part(mut row: Value, gpus: &[&str], with_others: bool) -> Option<Value> {
     }
     row["part"] = json!(part);
     Some(row)
+}
+
+/// Orders the rows by driver, in the order in which drivers come first.
+fn keep_drivers_together(rows: &mut [Value]) {
+    let mut drivers: Vec<Value> = Vec::new();
+    for row in rows.iter() {
+        if !drivers.contains(&row["driver"]) {
+            drivers.push(row["driver"].clone());
+        }
+    }
+    rows.sort_by_key(|row| drivers.iter().position(|driver| *driver == row["driver"]));
 }
 
 fn markdown(kernel: &str, rows: &[Value]) -> String {
@@ -188,6 +200,13 @@ mod tests {
             "| xe (bmg) | device-local, only | devmem TCP | refused: EOPNOTSUPP \"Failed to attach\" | \
              unknown, the lab found system |  | no |"
         );
+    }
+
+    #[test]
+    fn rows_of_a_driver_stand_together() {
+        let mut rows = ["xe", "udmabuf", "i915", "xe"].map(|driver| json!({ "driver": driver }));
+        keep_drivers_together(&mut rows);
+        assert_eq!(rows.map(|row| row["driver"].clone()), ["xe", "xe", "udmabuf", "i915"]);
     }
 
     #[test]

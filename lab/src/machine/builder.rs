@@ -254,7 +254,7 @@ impl Machine {
         self
     }
 
-    /// Brings a file of the guest back into [`Outcome::files`] when the command has ended.
+    /// Brings a file of the guest back into [`Outcome::files`](super::Outcome::files) when the command has ended.
     #[must_use]
     pub fn bring_back(mut self, guest: &str) -> Self {
         self.bring_back.push((guest.to_owned(), Target::Memory));

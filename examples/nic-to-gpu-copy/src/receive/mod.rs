@@ -41,6 +41,9 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     let output = options.output.as_deref().map(Output::create).transpose()?;
     let mut witness = Witness::call()?;
     if let Some(witness) = &mut witness {
+        // Drivers that allocate late put the pages where they belong when they are asked where they are, but
+        // within reach of the CPU when it touches them first.
+        buffer.residency()?;
         witness.look_before(&buffer.export()?);
     }
     let prepared = Prepared::choose(options, &*buffer)?;

@@ -11,6 +11,7 @@ mod packets;
 
 mod control;
 mod flows;
+mod gpu;
 mod link;
 mod misuse;
 mod receive;

@@ -1,6 +1,6 @@
 //! The video BIOS: as few of its tables as the driver needs to find its feet.
 //!
-//! The driver reads the image through two registers ([`super::registers::word::ROM_DATA`]). The part counts as
+//! The driver reads the image through two registers ([`ROM_DATA`](super::register_map::word::ROM_DATA)). The part counts as
 //! already set up, so that nothing in it is ever executed; what remains is to be recognised, and to tell the
 //! clocks. Layouts: `atombios.h` and `atom.h` of the kernel.
 

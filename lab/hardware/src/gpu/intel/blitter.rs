@@ -21,7 +21,7 @@ pub(super) const LARGEST: u64 = 128 << 20;
 const CHUNK: u64 = 64 << 10;
 
 /// What finding a row costs, in bytes that could have been moved.
-const WORK_OF_A_ROW: u64 = 256;
+const WORK_OF_A_ROW: u64 = 4096;
 
 /// Rows of bytes in an address space.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,8 @@ struct Extent {
     rows: u64,
 }
 
-/// Executes a command of the copy engine: the words of it, in the address space of a process. Returns the work that it
-/// was, in bytes.
+/// Executes a command of the copy engine: the words of it, in the address space of a process. Returns the
+/// work that it was, in bytes.
 pub(super) fn execute(addressing: &Addressing, space: Space, command: &[u32]) -> Result<u64, Fault> {
     let header = command.first().copied().unwrap_or(0);
     let Some(blit) = Blit::decode(space, command)? else { return Ok(0) };
@@ -50,10 +50,10 @@ pub(super) fn execute(addressing: &Addressing, space: Space, command: &[u32]) ->
         return Err(Fault::UnfitCommand(header));
     }
     match blit {
-        Blit::Fill { target, extent, pattern, pattern_size } => {
+        Blit::Fill { target, pattern, pattern_size, .. } => {
             fill(addressing, target, extent, &pattern[..pattern_size])?;
         }
-        Blit::Copy { source, target, extent } => copy(addressing, source, target, extent)?,
+        Blit::Copy { source, target, .. } => copy(addressing, source, target, extent)?,
     }
     Ok(bytes + extent.rows * WORK_OF_A_ROW)
 }
@@ -89,10 +89,18 @@ impl Words<'_> {
 }
 
 impl Blit {
+    /// What it touches. Rows that follow each other without a gap are one.
     fn extent(&self) -> Extent {
-        match self {
-            Blit::Fill { extent, .. } | Blit::Copy { extent, .. } => *extent,
+        let (extent, gapless) = match self {
+            Blit::Fill { target, extent, .. } => (*extent, target.pitch == extent.bytes_per_row),
+            Blit::Copy { source, target, extent } => {
+                (*extent, [source.pitch, target.pitch] == [extent.bytes_per_row; 2])
+            }
+        };
+        if gapless {
+            return Extent { bytes_per_row: extent.bytes_per_row * extent.rows, rows: 1 };
         }
+        extent
     }
 
     /// `None` for a command that moves no bytes of surfaces.
@@ -199,16 +207,7 @@ impl Blit {
     }
 }
 
-/// Rows that follow each other without a gap are one.
-fn joined(extent: Extent, pitches: &[u64]) -> Extent {
-    if pitches.iter().all(|pitch| *pitch == extent.bytes_per_row) {
-        return Extent { bytes_per_row: extent.bytes_per_row * extent.rows, rows: extent.rows.min(1) };
-    }
-    extent
-}
-
 fn fill(addressing: &Addressing, target: Surface, extent: Extent, pattern: &[u8]) -> Result<(), Fault> {
-    let extent = joined(extent, &[target.pitch]);
     let length = CHUNK.min(extent.bytes_per_row.next_multiple_of(16)) as usize;
     let bytes: Vec<u8> = pattern.iter().copied().cycle().take(length).collect();
     for row in 0..extent.rows {
@@ -224,7 +223,6 @@ fn fill(addressing: &Addressing, target: Surface, extent: Extent, pattern: &[u8]
 }
 
 fn copy(addressing: &Addressing, source: Surface, target: Surface, extent: Extent) -> Result<(), Fault> {
-    let extent = joined(extent, &[source.pitch, target.pitch]);
     let mut bytes = vec![0; CHUNK.min(extent.bytes_per_row) as usize];
     for row in 0..extent.rows {
         let (from, to) = (source.start.plus(row * source.pitch), target.start.plus(row * target.pitch));

@@ -1,7 +1,7 @@
 //! The command streamer: reads commands from a ring, and from the batches that it starts, and executes them.
 //!
-//! Of the memory interface commands (MI) those that the drivers' own work consists of; the copy engine's are in
-//! `blitter`; those of the 3D pipeline are passed over, except for what PIPE_CONTROL writes.
+//! Of the memory interface commands (MI) those that the drivers' own work consists of; the copy engine's are
+//! in `blitter`; those of the 3D pipeline are passed over, except for what PIPE_CONTROL writes.
 
 use super::addressing::{Address, Addressing, Space};
 use super::blitter;
@@ -48,21 +48,23 @@ const NESTING: usize = 3;
 /// How much an engine may still do before it lets others go on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
-    pub(super) commands: u32,
+    /// Words of commands to read.
+    pub(super) words: u32,
+    /// Bytes to move.
     pub(super) bytes: u64,
 }
 
 impl Share {
     /// What an engine may do at one access by the driver.
-    pub(super) const WHOLE: Share = Share { commands: 1 << 19, bytes: 256 << 20 };
+    pub(super) const WHOLE: Share = Share { words: 1 << 18, bytes: 256 << 20 };
 
-    fn take(&mut self, commands: u32, bytes: u64) {
-        self.commands = self.commands.saturating_sub(commands);
+    fn take(&mut self, words: usize, bytes: u64) {
+        self.words = self.words.saturating_sub(words as u32);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     fn is_used_up(self) -> bool {
-        self.commands == 0 || self.bytes == 0
+        self.words == 0 || self.bytes == 0
     }
 }
 
@@ -132,7 +134,7 @@ impl Streamer<'_> {
                 return Stop::ShareUsedUp;
             }
             match self.step(position, &mut command) {
-                Ok(Step::Done(bytes)) => share.take(1, bytes),
+                Ok(Step::Done(bytes)) => share.take(command.len(), bytes),
                 Ok(Step::Waits) => return Stop::Waiting,
                 Err(fault) => return Stop::Faulted(fault),
             }
@@ -209,11 +211,7 @@ impl Streamer<'_> {
             operation::BATCH_BUFFER_END => {
                 next.batches.pop();
             }
-            operation::SEMAPHORE_WAIT => {
-                if !self.semaphore(words)? {
-                    return Ok(Step::Waits);
-                }
-            }
+            operation::SEMAPHORE_WAIT if !self.semaphore(words)? => return Ok(Step::Waits),
             operation::STORE_DATA_IMMEDIATE => {
                 let address = self.address(words, 1, has(GLOBAL))?;
                 let data: Vec<u8> = words.from(3).iter().flat_map(|word| word.to_le_bytes()).collect();

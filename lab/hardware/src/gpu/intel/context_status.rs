@@ -1,5 +1,5 @@
-//! The context status buffer of an engine, in its status page: a ring of entries that tell of every switch from one
-//! context to another.
+//! The context status buffer of an engine, in its status page: a ring of entries that tell of every switch
+//! from one context to another.
 
 use super::addressing::{Address, Addressing};
 use super::contexts::DESCRIPTOR_ADDRESS;

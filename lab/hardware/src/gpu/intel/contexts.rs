@@ -1,7 +1,8 @@
 //! Contexts: what an engine needs to run commands of one client, kept in memory while it does not run.
 //!
-//! A context is two pages and more of the global address space, told by a descriptor. The first is its status page. The
-//! second holds commands that load the engine's registers; only the values that matter here are read.
+//! A context is two pages and more of the global address space, told by a descriptor. The first is its status
+//! page. The second holds commands that load the engine's registers; only the values that matter here are
+//! read.
 
 use super::addressing::{Address, Addressing, Space};
 use super::commands::{Context, Position, Ring};

@@ -1,5 +1,7 @@
 //! The engines and the registers that each of them has, at a distance from its base.
 
+use std::fmt;
+
 use super::registers::Kind;
 
 /// What kind of engine it is, in the numbers of `intel_engine_types.h`.
@@ -27,6 +29,20 @@ pub(super) struct EngineIdentity {
     pub(super) instance: u8,
     /// Where its registers begin.
     pub(super) base: u64,
+}
+
+impl fmt::Display for EngineIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let class = match self.class {
+            Class::Render => "rcs",
+            Class::Video => "vcs",
+            Class::VideoEnhance => "vecs",
+            Class::Copy => "bcs",
+            Class::Other => "guc",
+            Class::Compute => "ccs",
+        };
+        write!(f, "{class}{}", self.instance)
+    }
 }
 
 /// Registers of an engine, at this distance from its base.

@@ -1,9 +1,9 @@
-//! The tree of interrupts: what engines and the microcontroller raise, in two words by engine; above them the master, and on
-//! discrete parts the tile above that. One message for all of it.
+//! The tree of interrupts: what engines and the microcontroller raise, in two words by engine; above them the
+//! master, and on discrete parts the tile above that. One message for all of it.
 //!
 //! A handler switches the top off, reads which words have something, then for each engine selects it, reads
-//! what it raised (which clears that), acknowledges the engine's bit in the word, and switches the top on. What is
-//! raised meanwhile is told by a new message.
+//! what it raised (which clears that), acknowledges the engine's bit in the word, and switches the top on.
+//! What is raised meanwhile is told by a new message.
 
 use super::engine::{Class, EngineIdentity};
 use super::guc::GUC;

@@ -59,6 +59,8 @@ pub(super) enum Fault {
     UnfitCommand(u32),
     #[error("batches are nested too deep")]
     Nesting,
+    #[error("too many contexts wait for the engine")]
+    TooManyContexts,
 }
 
 /// The memories.

@@ -1,6 +1,6 @@
-//! Intel GPUs of the Xe family: Tiger Lake's integrated one, and DG1, DG2 and Battlemage with memory of their own,
-//! as the `i915` driver sees them when it submits work by execution lists, and `xe`, which hands it to the
-//! microcontroller (GuC).
+//! Intel GPUs of the Xe family: Tiger Lake's integrated one, and DG1, DG2 and Battlemage with memory of their
+//! own, as the `i915` driver sees them when it submits work by execution lists, and `xe`, which hands it to
+//! the microcontroller (GuC).
 //!
 //! | BAR | what |
 //! |---|---|
@@ -14,8 +14,8 @@
 //!                                 └───────▶ addressing ──▶ memory: local, or by DMA
 //! ```
 //!
-//! Engines work while the driver writes the register that loads their submit queue. When they have done their share
-//! they stop, interrupt, and go on at the driver's next access; so do those that wait for a semaphore.
+//! Engines work while the driver writes the register that loads their submit queue. When they have done their
+//! share they stop, interrupt, and go on at the driver's next access; so do those that wait for a semaphore.
 //! There is no display, no 3D and no video: their commands are passed over.
 
 mod addressing;
@@ -88,8 +88,8 @@ pub(super) fn identity(config: &GpuConfig) -> Identity {
     }
 }
 
-/// The drivers and their parameters. `i915` needs no firmware when told not to use the microcontroller; `xe` cannot do
-/// without, and takes some parts only when told to.
+/// The drivers and their parameters. `i915` needs no firmware when told not to use the microcontroller; `xe`
+/// cannot do without, and takes some parts only when told to.
 pub(super) fn drivers(config: &GpuConfig) -> Vec<Driver> {
     let device = || format!("{:x}", parts::facts(config.part).device);
     let firmware = |path: &str| Firmware { path: path.to_owned(), content: guc::firmware() };
@@ -194,7 +194,7 @@ impl Intel {
             Err(fault) => {
                 engine.reset();
                 let engine = engine.engine;
-                self.misuse.record(&self.name, format_args!("{engine:?} cannot load contexts: {fault}"));
+                self.misuse.record(&self.name, format_args!("{engine} cannot load contexts: {fault}"));
             }
         }
     }
@@ -213,7 +213,7 @@ impl Intel {
                 Order::Stop { .. } => scheduler.remove(&self.addressing, descriptor),
             };
             if let Err(fault) = result {
-                self.misuse.record(&self.name, format_args!("{engine:?}: {fault}"));
+                self.misuse.record(&self.name, format_args!("{engine}: {fault}"));
             }
         }
         for misuse in answer.misuse {
@@ -233,7 +233,7 @@ impl Intel {
             for engine in engines.iter_mut().filter(|engine| engine.is_busy()) {
                 let outcome = engine.run(&self.addressing, registers, &mut share);
                 if let Some(fault) = outcome.fault {
-                    self.misuse.record(&self.name, format_args!("{:?} stopped: {fault}", engine.engine));
+                    self.misuse.record(&self.name, format_args!("{} stopped: {fault}", engine.engine));
                 }
                 interrupts.raise(engine.engine, outcome.raised);
                 progress |= outcome.progress && !outcome.unfinished;

@@ -18,7 +18,9 @@ pub(super) struct PartFacts {
     pub(super) tile_interrupts: bool,
     /// How a context status entry is laid out.
     pub(super) context_status: ContextStatus,
-    /// Whether the size of the memory is told in units of 1 GiB, with the compression metadata's place as its end.
+    /// Whether the size of the memory is told in units of 1 GiB.
+    pub(super) memory_in_gibibytes: bool,
+    /// Whether what drivers may use of the memory ends where compression metadata begins.
     pub(super) flat_ccs: bool,
     /// Command streamers.
     pub(super) engines: &'static [EngineIdentity],
@@ -61,6 +63,7 @@ const TIGER_LAKE: PartFacts = PartFacts {
     page_table_levels: 4,
     tile_interrupts: false,
     context_status: ContextStatus::Xe,
+    memory_in_gibibytes: false,
     flat_ccs: false,
     engines: &[RENDER, COPY, VIDEO, ENHANCE],
     fuses: &[
@@ -86,6 +89,7 @@ const DG2: PartFacts = PartFacts {
     device: 0x56a0,
     revision: 8,
     context_status: ContextStatus::XeHp,
+    memory_in_gibibytes: true,
     flat_ccs: true,
     engines: &[RENDER, COPY, VIDEO, ENHANCE, COMPUTE],
     fuses: &[

@@ -75,6 +75,8 @@ pub(super) mod offsets {
 pub(super) mod frequency {
     pub(crate) const HIGHEST: u32 = 144;
     pub(crate) const LOWEST: u32 = 24;
+    /// Highest, middle and lowest, in units of 50 MHz.
+    pub(crate) const IN_50_MHZ: u32 = (HIGHEST / 3) | (HIGHEST / 6) << 8 | (LOWEST / 3) << 16;
 }
 
 use offsets::*;
@@ -96,8 +98,8 @@ pub(super) enum Kind {
 
 /// Registers that are alike in all parts: offset, how many words, what they do.
 const TABLE: [(u64, u64, Kind); 35] = [
-    // Interrupts of the power controller and of the graphics unit: those that there are, and those of them that the
-    // driver wants; none ever is.
+    // Interrupts of the power controller and of the graphics unit: those that there are, and those of them
+    // that the driver wants; none ever is.
     (PCU_INTERRUPTS + 4, 1, Kind::Kept),
     (PCU_INTERRUPTS + 8, 1, Kind::DoneAtOnce),
     (PCU_INTERRUPTS + 12, 2, Kind::Kept),
@@ -106,12 +108,8 @@ const TABLE: [(u64, u64, Kind); 35] = [
     (PCU_INTERRUPTS + 0x1c, 1, Kind::Kept),
     // Fences: tiled parts of the aperture.
     (0x10_0000, 64, Kind::Kept),
-    // RP_STATE_CAP in units of 50 MHz: highest, middle and lowest frequency. MTL_RP_STATE_CAP, and the efficient one.
-    (
-        0x14_5998,
-        1,
-        Kind::Fixed(frequency::HIGHEST / 3 | frequency::HIGHEST / 6 << 8 | frequency::LOWEST / 3 << 16),
-    ),
+    // RP_STATE_CAP, MTL_RP_STATE_CAP, and the frequencies to prefer.
+    (0x14_5998, 1, Kind::Fixed(frequency::IN_50_MHZ)),
     (0x13_8000, 1, Kind::Fixed(frequency::HIGHEST | frequency::LOWEST << 16)),
     (0x13_8008, 1, Kind::Fixed(frequency::HIGHEST)),
     (0x13_800c, 1, Kind::Fixed(frequency::LOWEST)),
@@ -251,16 +249,12 @@ impl Registers {
 /// Memory at the end of a discrete part that drivers may not use: the firmware's display memory, the page
 /// table of the global address space and what the hardware needs.
 const STOLEN: u64 = 8 << 20;
-pub(super) const NOT_USABLE: u64 = 16 << 20;
+const NOT_USABLE: u64 = 16 << 20;
 
 /// Where a discrete part's memory ends, and what of it is set aside.
 fn memory_facts(part: &PartFacts, size: u64) -> Vec<(u64, u32)> {
-    // From 12.50 on sizes are told in GiB. A smaller memory then ends in nothing, and nothing of that is stolen.
-    let whole = if part.device == super::parts::facts(crate::gpu::Part::Dg1).device {
-        size
-    } else {
-        size.next_multiple_of(1 << 30)
-    };
+    // A memory that is no whole number of GiB ends in nothing, and nothing of that is stolen.
+    let whole = if part.memory_in_gibibytes { size.next_multiple_of(1 << 30) } else { size };
     let usable = size - NOT_USABLE;
     let stolen = if whole == size { size - STOLEN } else { whole - (1 << 20) };
     let range = (whole >> 30 << 8) as u32;

@@ -1,8 +1,8 @@
 //! Which contexts an engine runs. They come by execution lists or from the microcontroller.
 //!
-//! With execution lists the driver writes descriptors of contexts into the engine's submit queue and loads it. The
-//! engine runs them one after the other and tells of every switch in its context status buffer and by an
-//! interrupt. The microcontroller adds contexts as it likes, and nobody is told.
+//! With execution lists the driver writes descriptors of contexts into the engine's submit queue and loads
+//! it. The engine runs them one after the other and tells of every switch in its context status buffer and by
+//! an interrupt. The microcontroller adds contexts as it likes, and nobody is told.
 
 use std::collections::VecDeque;
 
@@ -18,6 +18,9 @@ use super::registers::Registers;
 
 /// Contexts of a submit queue that run.
 const PORTS: u64 = 8;
+
+/// Contexts that may wait for an engine.
+const MOST_WAITING: usize = 4096;
 
 /// Where contexts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +92,9 @@ impl Scheduler {
         self.source = Source::Microcontroller;
         let runs = self.running.as_ref().is_some_and(|running| running.descriptor == descriptor);
         if !runs && !self.waiting.contains(&descriptor) {
+            if self.waiting.len() == MOST_WAITING {
+                return Err(Fault::TooManyContexts);
+            }
             self.waiting.push_back(descriptor);
         }
         self.take_next(addressing)

@@ -1,5 +1,5 @@
-//! Communication buffers: rings of words in the global address space, one for each direction, with a descriptor
-//! each (`guc_communication_ctb_abi.h`, `guc_messages_abi.h`).
+//! Communication buffers: rings of words in the global address space, one for each direction, with a
+//! descriptor each (`guc_communication_ctb_abi.h`, `guc_messages_abi.h`).
 
 use super::super::addressing::{Address, Addressing};
 use super::super::memory::Fault;
@@ -8,8 +8,8 @@ use super::super::memory::Fault;
 const HEAD: u64 = 0;
 const TAIL: u64 = 4;
 
-/// Words that a buffer may have.
-const LARGEST: u64 = 1 << 20;
+/// Words that a buffer may have: several times as many as drivers give it.
+const LARGEST: u64 = 1 << 17;
 
 /// The first word of a message in a buffer: how many words follow, and a number that the answer repeats.
 const LENGTH: u32 = 0xff;

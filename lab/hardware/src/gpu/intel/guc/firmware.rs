@@ -1,5 +1,5 @@
-//! What the driver takes for the microcontroller's firmware: a header that says of itself what the driver wants
-//! to hear, and nothing to execute.
+//! What the driver takes for the microcontroller's firmware: a header that says of itself what the driver
+//! wants to hear, and nothing to execute.
 
 /// Words of the header without keys (`uc_css_header` in `uc_fw_abi.h`).
 const HEADER_WORDS: u32 = 32;

@@ -1,9 +1,9 @@
-//! The microcontroller (GuC) to which `xe` hands contexts: its firmware's side of the protocol, as far as the driver
-//! needs it. Nothing of the firmware is executed; loading it starts what is here.
+//! The microcontroller (GuC) to which `xe` hands contexts: its firmware's side of the protocol, as far as the
+//! driver needs it. Nothing of the firmware is executed; loading it starts what is here.
 //!
 //! Requests come by scratch registers until the driver has set up the two buffers of `channel`, and by these
-//! after that. Either way the driver rings a doorbell register. Contexts are registered once, switched on and off,
-//! and scheduled whenever the driver has written commands into their ring.
+//! after that. Either way the driver rings a doorbell register. Contexts are registered once, switched on and
+//! off, and scheduled whenever the driver has written commands into their ring.
 
 mod channel;
 mod firmware;
@@ -53,8 +53,8 @@ const KEY_TO_HOST: u32 = 0x0905;
 /// Identifiers of contexts.
 const CONTEXTS: u32 = 1 << 16;
 
-/// The table of the hardware's configuration: attributes, each with the count of its values, and these. One slice (1)
-/// with at most four sub-slices (70).
+/// The table of the hardware's configuration: attributes, each with the count of its values, and these. One
+/// slice (1) with at most four sub-slices (70).
 const CONFIGURATION: [u32; 6] = [1, 1, 1, 70, 1, 4];
 
 /// A context that the driver registered.
@@ -292,8 +292,8 @@ impl Guc {
     }
 }
 
-/// The power controller's part (SLPC): told where its state is kept, it says there that it runs, and how fast the GPU
-/// may be.
+/// The power controller's part (SLPC): told where its state is kept, it says there that it runs, and how fast
+/// the GPU may be.
 fn power_request(addressing: &Addressing, message: &Message, answer: &mut Answer) {
     const RESET: u32 = 0;
     const GLOBAL_STATE: u64 = 4;

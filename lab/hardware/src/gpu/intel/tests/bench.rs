@@ -57,7 +57,7 @@ impl Bench {
         let bench = Bench { gpu, ram, event, tables: 1 };
         for page in 0..SHOWN / 4096 {
             let entry =
-                bench.base() + page * 4096 | PRESENT | if bench.discrete() { GLOBAL_LOCAL } else { 0 };
+                (bench.base() + page * 4096) | PRESENT | if bench.discrete() { GLOBAL_LOCAL } else { 0 };
             bench.map_global(page * 4096, entry);
         }
         bench
@@ -170,7 +170,7 @@ impl Bench {
     pub(super) fn descriptor(&self, context: u64) -> u64 {
         let identifier = context + 1;
         let shift = if self.gpu.part.device == 0x56a0 || self.gpu.part.device == 0xe20b { 39 } else { 37 };
-        CONTEXTS + context * 0x2000 | 1 | identifier << shift
+        (CONTEXTS + context * 0x2000) | 1 | identifier << shift
     }
 
     pub(super) fn ring(&self, context: u64) -> u64 {
@@ -190,7 +190,7 @@ impl Bench {
             self.put(self.ring(context) + (head + index as u64 * 4) % RING_SIZE, &[*word]);
         }
         let tail = (head + commands.len() as u64 * 4) % RING_SIZE;
-        let control = RING_SIZE as u32 - 0x1000 | 1;
+        let control = (RING_SIZE as u32 - 0x1000) | 1;
         let root = self.root() as u32;
         for (index, value) in
             [(5, head as u32), (7, tail as u32), (9, self.ring(context) as u32), (11, control), (0x33, root)]

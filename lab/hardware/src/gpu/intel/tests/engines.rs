@@ -43,6 +43,19 @@ fn contexts_run_in_turn_and_are_told_of() {
 }
 
 #[test]
+fn the_context_status_buffer_has_twelve_entries() {
+    let bench = Bench::new("i915");
+    bench.put_context(0, 0, &[NOOP, NOOP]);
+    // Two entries each, and the first is number 1.
+    for submission in 0..30 {
+        bench.submit(COPY, &[0]);
+        let (last, entries) = bench.context_status(COPY);
+        assert_eq!(last, (submission * 2 + 2) % 12);
+        assert_eq!(entries[last as usize], 0x7ff << 15 | 1 << 47, "from the context to none");
+    }
+}
+
+#[test]
 fn a_command_may_cross_the_end_of_the_ring() {
     let bench = Bench::new("xe");
     for words_before_the_end in 0..=4 {
@@ -88,14 +101,19 @@ fn a_context_that_waits_can_be_switched_away_from_and_goes_on_later() {
     bench.map_process(0x20_0000, 0, RAM + SCRATCH);
     let batch = [&wait_until(SCRATCH + 0x800, 7)[..], &store(SCRATCH + 0x804, 5), &[BATCH_END]].concat();
     bench.put(SCRATCH, &batch);
-    bench.put_context(0, 0, &[&start_batch(0x20_0000)[..], &store(SCRATCH + 0x808, 6)].concat());
+    let commands =
+        [&store(SCRATCH + 0x810, 4)[..], &start_batch(0x20_0000), &store(SCRATCH + 0x808, 6)].concat();
+    bench.put_context(0, 0, &commands);
     bench.submit(COPY, &[0]);
+    assert_eq!(bench.word(SCRATCH + 0x810), 4);
+    bench.put(SCRATCH + 0x810, &[0]);
     bench.put_context(1, 0, &store(SCRATCH + 0x80c, 9));
     bench.submit(COPY, &[1]);
     assert_eq!((bench.word(SCRATCH + 0x80c), bench.word(SCRATCH + 0x808)), (9, 0));
     bench.put(SCRATCH + 0x800, &[7]);
     bench.submit(COPY, &[0]);
     assert_eq!((bench.word(SCRATCH + 0x804), bench.word(SCRATCH + 0x808)), (5, 6));
+    assert_eq!(bench.word(SCRATCH + 0x810), 0, "what was done before is not done again");
     assert!(bench.misuse().is_empty(), "{:?}", bench.misuse());
 }
 
@@ -123,12 +141,13 @@ fn registers_are_loaded_and_stored() {
     assert_eq!((bench.word(SCRATCH), bench.read(0x2_2600), bench.read(0x2_2608)), (0x1234, 0x1234, 0x1234));
 }
 
-/// Maps 4 pages at 0x20_0000 of the process in local memory and 4 at 0x40_0000 in guest memory, neither in order.
+/// Maps 4 pages at 0x20_0000 of the process in local memory and 4 at 0x40_0000 in guest memory, neither in
+/// order.
 fn with_pages(part: &str) -> (Bench, u64) {
     let mut bench = Bench::new(part);
     const LOCAL_PAGES: u64 = 4 << 20;
     for page in 0..4 {
-        bench.map_process(0x20_0000 + page * 4096, 0, LOCAL_PAGES + (3 - page) * 4096 | LOCAL);
+        bench.map_process(0x20_0000 + page * 4096, 0, (LOCAL_PAGES + (3 - page) * 4096) | LOCAL);
         bench.map_process(0x40_0000 + page * 4096, 0, RAM + (2 << 20) + (page ^ 1) * 4096);
     }
     (bench, LOCAL_PAGES)

@@ -3,6 +3,7 @@
 mod bench;
 mod engines;
 mod hostile;
+mod microcontroller;
 mod translation;
 
 use super::interrupts::offsets::{IDENTITY, MASTER, SELECTOR, TILE, WORDS};
