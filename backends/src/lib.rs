@@ -12,12 +12,26 @@ pub mod amdgpu;
 mod discovery;
 #[cfg(feature = "dma_heap")]
 pub mod dma_heap;
+// Each driver needs a part of it.
 #[cfg(feature = "drm")]
+#[cfg_attr(
+    not(all(
+        feature = "amdgpu",
+        feature = "i915",
+        feature = "nouveau",
+        feature = "vgem",
+        feature = "virtio_gpu",
+        feature = "xe"
+    )),
+    allow(dead_code, unused_imports)
+)]
 mod drm;
 #[cfg(feature = "i915")]
 pub mod i915;
 #[cfg(feature = "nouveau")]
 pub mod nouveau;
+#[cfg(any(feature = "drm", feature = "dma_heap", feature = "udmabuf"))]
+#[cfg_attr(not(all(feature = "drm", feature = "dma_heap", feature = "udmabuf")), allow(dead_code))]
 mod system_memory;
 #[cfg(feature = "udmabuf")]
 pub mod udmabuf;

@@ -66,6 +66,7 @@ impl<D: Driver> GemBuffer<D> {
                 _ => error,
             }
         };
+        self.device().file().check_presence()?;
         if self.last_page.get().is_none() {
             let page = base_page_size();
             let length = usize::try_from(page).map_err(|_| failed(Errno::EINVAL))?;

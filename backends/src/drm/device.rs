@@ -46,7 +46,7 @@ impl Device {
                 .because(format!("the node is one of {}", version.driver))
                 .remedy("make the nodes in /dev agree with /sys/class/drm"));
         }
-        if !file.can_export() {
+        if !file.can_export()? {
             return Err(Error::new(ErrorKind::Unsupported, "export DMA-bufs")
                 .on(node.display())
                 .because(format!("this kernel's {} does not offer it", version.driver)));

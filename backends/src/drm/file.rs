@@ -86,10 +86,17 @@ impl DrmFile {
     }
 
     /// Whether the driver exports its buffers (`DRM_CAP_PRIME`; every driver does since Linux 6.6).
-    pub(crate) fn can_export(&self) -> bool {
+    pub(crate) fn can_export(&self) -> Result<bool> {
         const PRIME_CAP_EXPORT: u64 = 2;
         repeat_io(|| drm_ffi::get_capability(self.as_fd(), drm_ffi::DRM_CAP_PRIME.into()))
-            .is_ok_and(|answer| answer.value & PRIME_CAP_EXPORT != 0)
+            .map(|answer| answer.value & PRIME_CAP_EXPORT != 0)
+            .map_err(|errno| self.failed(errno, "ask whether buffers can be exported"))
+    }
+
+    /// Wakes the GPU and fails if it is gone: for what reaches its memory without an ioctl. Touching a mapping of a
+    /// device that is gone makes some drivers complain to the kernel's log.
+    pub(crate) fn check_presence(&self) -> Result<()> {
+        self.can_export().map(drop)
     }
 
     /// Gives a handle back. A device that is gone has no handles left, and nobody could act on another error.

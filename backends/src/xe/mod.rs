@@ -149,6 +149,7 @@ impl Driver for Xe {
 
     fn flush(&self, buffer: &GemBuffer<Self>) -> Result<()> {
         let file = buffer.device().file();
+        file.check_presence()?;
         let length = usize::try_from(base_page_size()).unwrap_or(4096);
         let map = || {
             let offset = uapi::barrier_offset(file).ok()?;

@@ -34,6 +34,18 @@ fn device_memory(provider: &dyn Provider) -> Result<u64, Failure> {
     Ok(size)
 }
 
+/// Drivers free memory a little after its last user let go.
+fn eventually(provider: &dyn Provider, request: &Request) -> Result<Box<dyn Buffer>, Failure> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match provider.allocate(request) {
+            Ok(buffer) => return Ok(buffer),
+            Err(error) => ensure!(Instant::now() < deadline, "nothing is free again: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// The driver's own use leaves less than all of it: some drivers then fall back without a word.
 pub(crate) fn a_buffer_as_large_as_the_memory(provider: &dyn Provider) -> Outcome {
     let size = device_memory(provider)?;
@@ -53,7 +65,7 @@ pub(crate) fn a_buffer_as_large_as_the_memory(provider: &dyn Provider) -> Outcom
     let error = beyond.err().ok_or("more than the device's memory was had")?;
     ensure!(error.kind() == ErrorKind::OutOfMemory, "{error}");
     // Nothing is lost by it.
-    let buffer = provider.allocate(&Request::bytes(CHUNK).require(Placement::DeviceLocal))?;
+    let buffer = eventually(provider, &Request::bytes(CHUNK).require(Placement::DeviceLocal))?;
     ensure!(buffer.residency()?.residency == Residency::DeviceLocal, "{:?}", buffer.residency()?);
     Ok(())
 }
@@ -142,11 +154,6 @@ pub(crate) fn of_system_memory(provider: &dyn Provider) -> Outcome {
     ensure!(error.kind() == ErrorKind::OutOfMemory && error.remedy_text().is_some(), "{error}");
     ensure!(!held.is_empty(), "not even one: {error}");
     drop(held);
-    // Drivers free memory a little after its last user let go.
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = provider.allocate(&request) {
-        ensure!(Instant::now() < deadline, "nothing is free again: {error}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    eventually(provider, &request)?;
     Ok(())
 }

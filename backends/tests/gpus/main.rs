@@ -40,7 +40,8 @@ const GPUS: &[Gpu] = &[
     gpu("amdgpu", "amdgpu", DeviceKind::Discrete),
     gpu("i915:dg1", "i915:0", DeviceKind::Discrete),
     gpu("i915:tgl", "i915:1", DeviceKind::Integrated),
-    gpu("xe:bmg", "xe", DeviceKind::Discrete),
+    // Little enough memory to exhaust it, and to find room for its window when it comes back.
+    gpu("xe:bmg,vram=256M", "xe", DeviceKind::Discrete),
     gpu("nouveau:gp107", "nouveau", DeviceKind::Discrete),
     gpu("virtio-gpu", "virtio-gpu", DeviceKind::Discrete),
 ];
@@ -153,7 +154,8 @@ fn main() -> ExitCode {
     if access::is_child() {
         return access::child();
     }
-    let program = devmem_lab::test_program().module("vgem");
+    // i915 asks for power when the last file of a device that is gone is closed (`intel_runtime_pm_get()`).
+    let program = devmem_lab::test_program().module("vgem").allow_warning("i915/intel_runtime_pm.c");
     let program = GPUS.iter().fold(program, |program, gpu| program.gpu(gpu.part));
     program.main(|| {
         let mut arguments = Arguments::from_args();
