@@ -21,6 +21,9 @@ use crate::packages::unpack::{remove, unpack};
 /// QEMU, and the programs that a person wants in the guest.
 const TOOL_PACKAGES: [&str; 6] = ["qemu-system-x86", "busybox-static", "bash", "dash", "iproute2", "ethtool"];
 
+/// The kernel's headers for programs.
+const HEADER_PACKAGES: [&str; 1] = ["linux-libc-dev"];
+
 /// The suites that have QEMU 10.1 or newer and a kernel 7.2 or newer, in ascending preference.
 const SUITES: [&str; 2] = ["trixie", "trixie-backports"];
 
@@ -132,6 +135,26 @@ impl Lab {
         Ok(releases.into_iter().rev().map(listed).collect())
     }
 
+    /// The folder with the newest kernel's headers for programs, DRM's among them. Without the
+    /// network, the newest in the cache.
+    ///
+    /// # Errors
+    /// When they cannot be fetched and are not in the cache.
+    pub fn headers(&self, progress: &dyn Progress) -> Result<PathBuf> {
+        let lock = self.lock(progress)?;
+        let current = self.cache.headers().join("current");
+        let include = current.join("usr/include");
+        match self.updated_apt(&lock, progress) {
+            Ok(apt) => {
+                let archives = apt.download(Wanted::Alone(&HEADER_PACKAGES), progress)?;
+                self.unpack_as_current(&self.cache.headers(), &archives, progress, |_| Ok(()))?;
+            }
+            Err(error) if !is_intact(&current) => return Err(error),
+            Err(_) => {}
+        }
+        Ok(include)
+    }
+
     /// The tools, fetched if they are missing.
     pub(crate) fn tools(&self, progress: &dyn Progress) -> Result<Tools> {
         if let Some(tools) = self.cached_tools()? {
@@ -214,17 +237,31 @@ impl Lab {
     fn fetch_tools(&self, _lock: &CacheLock, apt: &Apt, progress: &dyn Progress) -> Result<()> {
         progress.step("resolving the packages of QEMU and of the guest's tools");
         let archives = apt.download(Wanted::WithDependencies(&TOOL_PACKAGES), progress)?;
-        let id = identity(&archives);
-        let folder = self.cache.tools().join(&id);
+        self.unpack_as_current(&self.cache.tools(), &archives, progress, |unpacked| {
+            Program::Unpacked(unpacked.to_owned()).check()
+        })
+    }
+
+    /// Unpacks packages below `parent` unless they are there, makes `current` lead to them, and removes what is not
+    /// in use of what was there before.
+    fn unpack_as_current(
+        &self,
+        parent: &Path,
+        archives: &[Archive],
+        progress: &dyn Progress,
+        check: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let id = identity(archives);
+        let folder = parent.join(&id);
         if !is_intact(&folder) {
-            unpack(&archives, &folder, progress, |unpacked| Program::Unpacked(unpacked.to_owned()).check())?;
+            unpack(archives, &folder, progress, check)?;
         }
-        let link = self.cache.tools().join("current");
-        let new = self.cache.tools().join(".current");
+        let link = parent.join("current");
+        let new = parent.join(".current");
         remove(&new)?;
         std::os::unix::fs::symlink(&id, &new).context(|| format!("create {}", new.display()))?;
         fs::rename(&new, &link).context(|| format!("replace {}", link.display()))?;
-        remove_unused(&self.cache.tools(), &id)
+        remove_unused(parent, &id)
     }
 
     fn cached_releases(&self) -> Result<Vec<Release>> {

@@ -105,12 +105,18 @@ impl Header {
     /// past the capture of a passing test's output.
     ///
     /// # Panics
-    /// A value is another one, or the header does not compile.
+    /// A value is another one, the header does not compile, or it is missing although `UAPI_HEADERS` names a folder
+    /// of headers.
     pub fn assert(&self) {
         let comparison = match self.compare() {
             Ok(comparison) => comparison,
             Err(failure) => panic!("<{}>: {failure}", self.path),
         };
+        assert!(
+            comparison.compared > 0 || std::env::var_os("UAPI_HEADERS").is_none(),
+            "<{}>, with the headers in UAPI_HEADERS: {comparison}",
+            self.path
+        );
         if !comparison.missing.is_empty() {
             // Nothing else is to be done where even that fails.
             let _ = std::io::stderr().write_all(format!("\n<{}>: {comparison}\n", self.path).as_bytes());

@@ -13,18 +13,16 @@
 
 mod leftovers;
 mod straight;
-#[path = "../../../examples/nic-to-gpu-copy/src/measure/system_calls.rs"]
-mod system_calls;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use devmem_backends::discover;
+use devmem_measure::SystemCallCounter;
 use devmem_provider::{Provider, Request};
 use serde_json::{Value, json};
 
 use straight::Straight;
-use system_calls::SystemCallCounter;
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -3,7 +3,6 @@
 mod arguments;
 mod inspect;
 mod matrix;
-mod measure;
 mod receive;
 mod send;
 mod topology;
@@ -17,7 +16,7 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 
 #[global_allocator]
-static ALLOCATOR: measure::allocations::Counting = measure::allocations::Counting;
+static ALLOCATOR: devmem_measure::allocations::Counting = devmem_measure::allocations::Counting;
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {

@@ -79,6 +79,10 @@ impl Cache {
         self.root.join("tools")
     }
 
+    pub(crate) fn headers(&self) -> PathBuf {
+        self.root.join("headers")
+    }
+
     pub(crate) fn kernels(&self) -> PathBuf {
         self.root.join("kernels")
     }

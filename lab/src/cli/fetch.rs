@@ -1,4 +1,4 @@
-//! `fetch` and `kernels`: what the lab consists of.
+//! `fetch`, `kernels` and `headers`: what comes from the distribution.
 
 use std::io::{Write, stdout};
 
@@ -29,6 +29,24 @@ pub(crate) struct Kernels {
     cached: bool,
     #[command(flatten)]
     source: SourceOptions,
+}
+
+/// Fetches the newest kernel's headers for programs, and prints the folder that they are in.
+///
+/// Tests compare the layouts of kernel interfaces with the headers in the folder that UAPI_HEADERS names:
+/// UAPI_HEADERS=$(cargo lab headers) cargo test
+#[derive(Debug, Args)]
+pub(crate) struct Headers {
+    #[command(flatten)]
+    source: SourceOptions,
+}
+
+impl Headers {
+    pub(crate) fn execute(&self) -> Result<i32> {
+        let folder = self.source.lab()?.headers(&Bars::new())?;
+        writeln!(stdout().lock(), "{}", folder.display())?;
+        Ok(0)
+    }
 }
 
 impl Fetch {

@@ -39,6 +39,7 @@ struct CommandLine {
 enum Command {
     Fetch(fetch::Fetch),
     Kernels(fetch::Kernels),
+    Headers(fetch::Headers),
     Run(run::Run),
     Shell(shell::Shell),
     Demo(demo::Demo),
@@ -56,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match CommandLine::parse_from(arguments).command {
         Command::Fetch(command) => command.execute(),
         Command::Kernels(command) => command.execute(),
+        Command::Headers(command) => command.execute(),
         Command::Run(command) => command.execute(),
         Command::Shell(command) => command.execute(),
         Command::Demo(command) => command.execute(),

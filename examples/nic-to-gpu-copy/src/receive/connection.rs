@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use devmem_measure::{SystemCallCounter, allocations};
 use devmem_provider::dma_buf::{Mapping, ReadAccess};
 use devmem_receive::devmem::{Binding, Stream, StreamOptions};
 use devmem_receive::stream::{Fragment, Part};
 use indicatif::ProgressBar;
 
 use super::stripe::{Next, Stripe, StripeReader};
-use crate::measure::allocations;
-use crate::measure::system_calls::SystemCallCounter;
 use crate::transfer::Header;
 
 /// How much of the buffer is looked at in one copy.

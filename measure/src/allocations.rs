@@ -7,16 +7,18 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, which counts.
-pub(crate) struct Counting;
+/// The system's allocator, which counts: for `#[global_allocator]`.
+#[derive(Debug)]
+pub struct Counting;
 
 fn count() {
     // A thread that ends may allocate after its counter is gone; nobody asks for that count any more.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
-/// How often this thread has allocated so far.
-pub(crate) fn of_this_thread() -> u64 {
+/// How often this thread has allocated so far; 0 unless [`Counting`] is the program's allocator.
+#[must_use]
+pub fn of_this_thread() -> u64 {
     COUNT.with(Cell::get)
 }
 
@@ -50,6 +52,9 @@ unsafe impl GlobalAlloc for Counting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting;
 
     #[test]
     fn counts_what_this_thread_allocates() {

@@ -35,11 +35,12 @@ const _: () = assert!(size_of::<PerfEventAttributes>() == 64);
 
 /// Counts the system calls of the thread that made it.
 #[derive(Debug)]
-pub(crate) struct SystemCallCounter(File);
+pub struct SystemCallCounter(File);
 
 impl SystemCallCounter {
     /// Starts to count. `None` where the kernel does not let this user.
-    pub(crate) fn start() -> Option<Self> {
+    #[must_use]
+    pub fn start() -> Option<Self> {
         let id = TRACEPOINT_IDS.iter().find_map(|path| std::fs::read_to_string(path).ok())?;
         let attributes = PerfEventAttributes {
             kind: PERF_TYPE_TRACEPOINT,
@@ -58,7 +59,7 @@ impl SystemCallCounter {
     }
 
     /// How many calls were made since the start, that of this question not counted.
-    pub(crate) fn read(&mut self) -> Option<u64> {
+    pub fn read(&mut self) -> Option<u64> {
         let mut count = [0; 8];
         self.0.read_exact(&mut count).ok()?;
         // The read itself has been counted when it looks.
