@@ -136,6 +136,8 @@ impl Machine {
             drivers: &drivers,
         };
         let initramfs = content.write()?;
+        let mut kernel_arguments = self.kernel_arguments.clone();
+        kernel_arguments.extend(arguments_of_built_in(&drivers, &modules));
         let memory = self.memory_for(&initramfs)?;
 
         let log = match &self.kernel_log {
@@ -151,7 +153,7 @@ impl Machine {
             cpus: self.cpus,
             memory,
             kernel: &kernel.image,
-            kernel_arguments: &self.kernel_arguments.join(" "),
+            kernel_arguments: &kernel_arguments.join(" "),
             initramfs: &initramfs,
             functions: &functions,
             topology: self.topology,
@@ -236,4 +238,30 @@ fn kernel_module(module: &Module, drivers: &[Driver]) -> KernelModule {
     let parameters = driver.map_or(&[][..], |driver| &driver.parameters);
     let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
     KernelModule { name: module.name.clone(), parameters: parameters.join(" ") }
+}
+
+/// Parameters of drivers that are built into the kernel, as arguments of the kernel.
+fn arguments_of_built_in(drivers: &[Driver], modules: &[Module]) -> Vec<String> {
+    let built_in = drivers.iter().filter(|driver| modules.iter().all(|module| module.name != driver.module));
+    let arguments = |driver: &Driver| -> Vec<String> {
+        let parameters = driver.parameters.iter();
+        parameters.map(|(name, value)| format!("{}.{name}={value}", driver.module)).collect()
+    };
+    built_in.flat_map(arguments).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_get_their_parameters_built_in_or_not() {
+        let parameters = vec![("dpm", "0".to_owned()), ("runpm", "0".to_owned())];
+        let drivers = [Driver { module: "amdgpu", parameters, firmware: Vec::new() }];
+        let module = |name: &str| Module { name: name.to_owned(), path: PathBuf::new() };
+        assert_eq!(kernel_module(&module("amdgpu"), &drivers).parameters, "dpm=0 runpm=0");
+        assert_eq!(kernel_module(&module("drm"), &drivers).parameters, "");
+        assert_eq!(arguments_of_built_in(&drivers, &[module("drm")]), ["amdgpu.dpm=0", "amdgpu.runpm=0"]);
+        assert!(arguments_of_built_in(&drivers, &[module("amdgpu")]).is_empty());
+    }
 }
