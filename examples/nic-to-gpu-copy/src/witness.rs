@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
-use devmem_provider::{DmaBuf, Residency};
+use devmem_provider::{DmaBuf, Heap, Placement, Provider, Residency};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
@@ -90,6 +90,14 @@ impl Witness {
             None => Ok(answer),
         }
     }
+}
+
+/// Whether the CPU can touch a buffer without moving it. A driver may bring a buffer that lies outside of the window
+/// into it when the CPU touches it, or to system memory.
+pub(crate) fn can_be_touched(provider: &dyn Provider, placement: Option<Placement>) -> bool {
+    let has_hidden_memory = |heap: &Heap| heap.cpu_visible < heap.size;
+    placement != Some(Placement::DeviceLocal)
+        || provider.heaps().is_ok_and(|heaps| !heaps.iter().any(has_hidden_memory))
 }
 
 /// Where the lab found the pages of a buffer; `None` if it did not find them, or in both places.

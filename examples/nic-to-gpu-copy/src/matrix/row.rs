@@ -126,10 +126,11 @@ impl Row {
     ) -> Result<(), Error> {
         let buffer = provider.allocate(request)?;
         self.outcome = Outcome::BindRefused;
-        self.before = Some(look(&*buffer, witness)?);
+        let touchable = witness::can_be_touched(provider, request.placement());
+        self.before = Some(look(&*buffer, witness.as_mut().filter(|_| touchable))?);
         let pin = nic.pin(&*buffer, Require::Anywhere)?;
         self.outcome = Outcome::Bound;
-        self.after = Some(look(&*buffer, witness)?);
+        self.after = Some(look(&*buffer, witness.as_mut())?);
         unbind(pin)?;
         drop(buffer);
         // A buffer that was moved does not come back by itself, so a demand meets a fresh one.
@@ -145,9 +146,8 @@ impl Row {
     }
 }
 
-fn look(buffer: &dyn Buffer, witness: &mut Option<Witness>) -> Result<Place, Error> {
+fn look(buffer: &dyn Buffer, witness: Option<&mut Witness>) -> Result<Place, Error> {
     let evidence = buffer.residency()?;
-    // Memory out of the CPU's reach cannot be found by the lab.
     let pages = match witness {
         Some(witness) => witness.locate(&buffer.export()?).unwrap_or_default(),
         None => Value::Null,

@@ -20,7 +20,7 @@ use devmem_receive::nic;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::{Pages, Place, ReceiveOptions};
-use crate::witness::Witness;
+use crate::witness::{Witness, can_be_touched};
 use connection::Session;
 use listener::ReservedPort;
 use output::Output;
@@ -37,14 +37,17 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     // Everything that can fail without touching the NIC comes first.
     let port = ReservedPort::reserve(options.listen)?;
     let provider = discover().find(&options.provider)?;
-    let buffer = provider.allocate(&request(options))?;
+    let request = request(options);
+    let buffer = provider.allocate(&request)?;
     let output = options.output.as_deref().map(Output::create).transpose()?;
     let mut witness = Witness::call()?;
     if let Some(witness) = &mut witness {
         // Drivers that allocate late put the pages where they belong when they are asked where they are, but
         // within reach of the CPU when it touches them first.
         buffer.residency()?;
-        witness.look_before(&buffer.export()?);
+        if can_be_touched(&*provider, request.placement()) {
+            witness.look_before(&buffer.export()?);
+        }
     }
     let prepared = Prepared::choose(options, &*buffer)?;
     let summary = receive(options, &*provider, port, output.as_ref(), witness, prepared)?;
