@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 const MACHINES: [&[&str]; 4] = [
     &["amdgpu:hainan", "i915:tgl", "xe:bmg", "nouveau:gp107", "virtio-gpu:host-visible"],
     &["i915:dg1", "xe:dg2", "nouveau:nv44"],
-    &["nouveau:gm107"],
+    &["nouveau:gm107", "amdgpu:hainan,vram=512M,window=128M", "xe:dg2,vram=1G,window=256M"],
     &["nouveau:tu117"],
 ];
 
@@ -89,7 +89,7 @@ fn of_part(mut row: Value, gpus: &[&str], with_others: bool) -> Option<Value> {
     let driver = row["driver"].as_str().unwrap_or_default().replace('_', "-");
     let part = gpus.iter().find_map(|gpu| {
         let (name, part) = gpu.split_once(':').unwrap_or((gpu, ""));
-        (name == driver).then(|| part.split(',').next().unwrap_or_default().to_owned())
+        (name == driver).then(|| part.replace(',', ", "))
     });
     if part.is_none() && !with_others {
         return None;
@@ -117,7 +117,7 @@ fn markdown(kernel: &str, rows: &[Value]) -> String {
          A buffer of each provider is allocated in each placement and bound to a receive queue. *Only* means that it\n\
          may lie nowhere else. Before and after is what the driver's own figures say of the buffer, with its name for\n\
          the place; the lab looked for the pages in all memory of the machine and found them there too, unless a\n\
-         note says otherwise. The last column tells whether `--require device-local` holds.\n\n\
+         note says otherwise: it does not look where the CPU's touch could move the buffer. The last column tells whether `--require device-local` holds.\n\n\
          | provider | placement | importer | outcome | before | after | stays device-local |\n\
          |---|---|---|---|---|---|---|\n"
     );
@@ -161,7 +161,7 @@ fn place(place: &Value) -> String {
     let Some(residency) = place["residency"].as_str() else { return String::new() };
     let region = place["region"].as_str().map(|region| format!(" ({region})")).unwrap_or_default();
     let note = match place["lab"].as_str() {
-        None => ", out of the CPU's reach",
+        None => ", not looked for by the lab",
         Some(lab) if lab != residency => &format!(", the lab found {lab}"),
         Some(_) => "",
     };
@@ -193,7 +193,7 @@ mod tests {
         let lines: Vec<&str> = page.lines().rev().take(2).collect();
         assert_eq!(
             lines[1],
-            "| amdgpu (hainan) | device-local | devmem TCP | bound | device-local (vram) | system (gtt) | no |"
+            "| amdgpu (hainan, vram=1G) | device-local | devmem TCP | bound | device-local (vram) | system (gtt) | no |"
         );
         assert_eq!(
             lines[0],
