@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::Duration;
 
 use devmem_provider::dma_buf::{Access, FenceUse};
-use devmem_provider::{DmaBuf, Placement, Provider, Request};
+use devmem_provider::{DmaBuf, Placement, Provider, Request, base_page_size};
 
-use crate::{Failure, Outcome, uapi};
+use crate::{Failure, uapi};
 
 /// Addresses of the GPU: far enough apart for any buffer here, and beyond what the kernel reserves at the bottom
 /// (`AMDGPU_VA_RESERVED_BOTTOM`).
@@ -24,43 +23,28 @@ const COPY_PACKET: u32 = 0x3400_0000;
 /// How long a copy may take before the GPU counts as hung.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A GPU's engine, for one copy. What it imported stays imported until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Engine {
-    file: File,
-    packets: DmaBuf,
-}
+/// Lets a GPU copy one buffer to another, as large, and waits until that is done.
+///
+/// Returns the DRM file that imported the buffers: they stay attached to the GPU as long as it is open.
+pub(crate) fn copy(gpu: &dyn Provider, source: &DmaBuf, target: &DmaBuf) -> Result<File, Failure> {
+    let file = File::options().read(true).write(true).open(&gpu.identity().node)?;
+    let content = copy_packets(source.size())?;
+    let packets = gpu.allocate(&Request::bytes(base_page_size()).require(Placement::System))?.export()?;
+    let mapping = packets.map(Access::ReadWrite)?;
+    let access = mapping.write()?;
+    access.copy_from(0, &content)?;
+    access.finish()?;
 
-impl Engine {
-    /// Opens the render node of a GPU once more.
-    pub(crate) fn open(gpu: &dyn Provider) -> Result<Self, Failure> {
-        let node: &Path = &gpu.identity().node;
-        let file = File::options().read(true).write(true).open(node)?;
-        // GEM handles of the provider are not ours: the buffer is imported like any other.
-        let packets = gpu.allocate(&Request::bytes(4096).require(Placement::System))?.export()?;
-        Ok(Self { file, packets })
+    let mut handles = Vec::new();
+    for (buffer, address) in [(&packets, PACKETS), (source, SOURCE), (target, TARGET)] {
+        let handle = drm_ffi::gem::fd_to_handle(file.as_fd(), buffer.as_fd())?.handle;
+        uapi::map_address(&file, handle, address, buffer.size())?;
+        handles.push(handle);
     }
-
-    /// Copies one buffer to another, as large, and waits until that is done.
-    pub(crate) fn copy(&self, source: &DmaBuf, target: &DmaBuf) -> Outcome {
-        let packets = copy_packets(source.size())?;
-        let mapping = self.packets.map(Access::ReadWrite)?;
-        let access = mapping.write()?;
-        access.copy_from(0, &packets)?;
-        access.finish()?;
-
-        let buffers = [(&self.packets, PACKETS), (source, SOURCE), (target, TARGET)];
-        let mut handles = Vec::new();
-        for (buffer, address) in buffers {
-            let handle = drm_ffi::gem::fd_to_handle(self.file.as_fd(), buffer.as_fd())?.handle;
-            uapi::map_address(&self.file, handle, address, buffer.size())?;
-            handles.push(handle);
-        }
-        let context = uapi::create_context(&self.file)?;
-        uapi::submit(&self.file, context, &handles, PACKETS, u32::try_from(packets.len())?)?;
-        let done = target.export_sync_file(FenceUse::Write)?.wait(PATIENCE)?;
-        if done { Ok(()) } else { Err(format!("no copy after {PATIENCE:?}").into()) }
-    }
+    let context = uapi::create_context(&file)?;
+    uapi::submit(&file, context, &handles, PACKETS, u32::try_from(content.len())?)?;
+    let done = target.export_sync_file(FenceUse::Write)?.wait(PATIENCE)?;
+    if done { Ok(file) } else { Err(format!("no copy after {PATIENCE:?}").into()) }
 }
 
 /// The packets that copy so many bytes.

@@ -8,8 +8,7 @@ use devmem_provider::topology::{Machine, Route, Verdict};
 use devmem_provider::{Buffer, DmaBuf, PciAddress, Placement, Provider, Request};
 use serde_json::{Value, json};
 
-use crate::engine::Engine;
-use crate::{Failure, witness};
+use crate::{Failure, engine, witness};
 
 /// Several packets' worth.
 const SIZE: u64 = 1 << 20;
@@ -25,13 +24,13 @@ pub(crate) fn observe() -> Result<Value, Failure> {
     // fills it instead.
     let content = pattern();
     let original = in_system_memory(&*exporter, &content)?;
-    Engine::open(&*exporter)?.copy(&original, &exported)?;
+    drop(engine::copy(&*exporter, &original, &exported)?);
     let before = seen(&*buffer, &exported)?;
 
     let target = in_system_memory(&*importer, &vec![0; content.len()])?;
-    let engine = Engine::open(&*importer)?;
-    engine.copy(&exported, &target)?;
+    let attached = engine::copy(&*importer, &exported, &target)?;
     let after = seen(&*buffer, &exported)?;
+    drop(attached);
 
     Ok(json!({
         "verdict": match &topology.verdict {

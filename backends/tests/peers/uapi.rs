@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use devmem_uapi_check::{Header, layouts};
 use nix::{ioctl_readwrite, ioctl_write_ptr};
 
+use crate::headers;
+
 /// `DRM_IOCTL_BASE`, and `DRM_COMMAND_BASE`: the first number that is a driver's own.
 const BASE: u8 = b'd';
 const COMMAND: u8 = 0x40;
@@ -180,10 +182,7 @@ fn length(length: usize) -> nix::Result<u32> {
 
 /// What the kernel's header should say.
 pub(crate) fn header() -> Header {
-    let headers = [Header::new("drm/amdgpu_drm.h"), Header::new("libdrm/amdgpu_drm.h")];
-    let [of_kernel, of_libdrm] = headers;
-    let header = if !of_kernel.is_installed() && of_libdrm.is_installed() { of_libdrm } else { of_kernel };
-    header
+    headers::drm("amdgpu_drm.h")
         .value("AMDGPU_CTX_OP_ALLOC_CTX", CTX_OP_ALLOC_CTX)
         .value("AMDGPU_VA_OP_MAP", VA_OP_MAP)
         .value("AMDGPU_VM_DELAY_UPDATE", VM_DELAY_UPDATE)

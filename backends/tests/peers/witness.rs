@@ -1,4 +1,4 @@
-//! What the lab says of where a buffer is, who asks neither the kernel nor a driver.
+//! Where a buffer is according to the lab, which asks neither the kernel nor a driver.
 
 use std::io::{BufRead, BufReader, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 
-/// Where the lab finds all pages of a buffer: the memory of the GPU with this number, or guest memory.
+/// The one place where the lab finds all pages of a buffer: a GPU, by its name in the lab, or guest memory.
 ///
 /// It looks without telling the exporter of the access, which may answer by moving the buffer.
 pub(crate) fn locate(buffer: &DmaBuf) -> Result<Value, Failure> {
