@@ -8,18 +8,14 @@ use std::time::Duration;
 use crate::protocol::GUEST_VARIABLE;
 use crate::{Input, LAB_FAILURE, Machine, Streams, Topology};
 
-/// Chooses another kernel for test programs, as `--kernel` and `--flavour` do for `cargo lab`.
-const KERNEL_VARIABLE: &str = "DEVMEM_LAB_KERNEL";
-const FLAVOUR_VARIABLE: &str = "DEVMEM_LAB_FLAVOUR";
-
 /// How long all tests of a program may take together.
 const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// A test program (`harness = false`) that boots the lab and runs itself in the guest.
 ///
 /// On the host, [`main`](Self::main) starts the machine with this very program and the same arguments, shows
-/// what it prints, and exits as it does. In the guest it calls the tests. The environment variables
-/// `DEVMEM_LAB_KERNEL` and `DEVMEM_LAB_FLAVOUR` choose another kernel.
+/// what it prints, and exits as it does. In the guest it calls the tests. Another kernel is chosen as
+/// [`Machine::kernel_of_environment`] tells.
 #[derive(Debug)]
 #[must_use = "nothing runs before `main`"]
 pub struct TestProgram {
@@ -94,13 +90,7 @@ impl TestProgram {
             error_output: &mut stderr(),
             signals: None,
         };
-        let mut machine = self.machine.command(command);
-        if let Ok(kernel) = std::env::var(KERNEL_VARIABLE) {
-            machine = machine.kernel(&kernel);
-        }
-        if let Ok(flavour) = std::env::var(FLAVOUR_VARIABLE) {
-            machine = machine.flavour(flavour.parse()?);
-        }
+        let machine = self.machine.command(command).kernel_of_environment()?;
         let outcome = machine.run_with(streams)?;
         if let Some(trouble) = outcome.trouble() {
             eprintln!("{}", trouble.trim_end());

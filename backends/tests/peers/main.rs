@@ -27,9 +27,6 @@ pub(crate) type Outcome = Result<(), Failure>;
 /// The argument that makes this program play its part in the guest.
 const IN_GUEST: &str = "in-guest";
 
-/// Chooses the guest's kernel, as for every test in the lab.
-const KERNEL_VARIABLE: &str = "DEVMEM_LAB_KERNEL";
-
 /// AMD before Zen, which QEMU emulates by default, and Zen (`cpu_supports_p2pdma()` in `drivers/pci/p2pdma.c`).
 const UNTRUSTED: &str = "max";
 const TRUSTED: &str = "EPYC";
@@ -58,15 +55,13 @@ const CASES: &[Case] = &[
 
 fn kernel_agrees(case: Case) -> Outcome {
     let program = std::env::current_exe()?.to_string_lossy().into_owned();
-    let mut machine = Machine::new()
+    let machine = Machine::new()
+        .kernel_of_environment()?
         .gpu("amdgpu")
         .gpu("amdgpu")
         .topology(case.topology)
         .cpu(case.processor)
         .command([program, IN_GUEST.to_owned()]);
-    if let Ok(kernel) = std::env::var(KERNEL_VARIABLE) {
-        machine = machine.kernel(&kernel);
-    }
     let outcome = machine.run()?;
     if !outcome.is_success() {
         return Err(outcome.report().into());

@@ -17,6 +17,8 @@ const TRUSTED: &str = "EPYC";
 /// What the tool says of two functions that sit on a topology, the second at `address`.
 fn foretell(topology: Topology, processor: &str, address: &str) -> Value {
     let outcome = Machine::new()
+        .kernel_of_environment()
+        .unwrap()
         .nic("gve")
         .nic("gve")
         .topology(topology)

@@ -12,9 +12,14 @@ use super::accelerator::Accelerator;
 use super::guest_files::GuestFile;
 use super::session::Target;
 use super::topology::Topology;
+use crate::error::Result;
 use crate::fetch::Lab;
 use crate::kernel::names::Flavour;
 use crate::packages::{LinesOnStandardError, Progress};
+
+/// They choose the kernel of tests, as `--kernel` and `--flavour` do for `cargo lab`.
+const KERNEL_VARIABLE: &str = "DEVMEM_LAB_KERNEL";
+const FLAVOUR_VARIABLE: &str = "DEVMEM_LAB_FLAVOUR";
 
 /// Where the command's standard input comes from.
 #[derive(Debug, Default)]
@@ -188,6 +193,21 @@ impl Machine {
     pub fn flavour(mut self, flavour: Flavour) -> Self {
         self.flavour = Some(flavour);
         self
+    }
+
+    /// Chooses the kernel by the environment variables `DEVMEM_LAB_KERNEL` and `DEVMEM_LAB_FLAVOUR`, where they are
+    /// set: how all tests in the lab are run on another one.
+    ///
+    /// # Errors
+    /// If there is no such flavour.
+    pub fn kernel_of_environment(mut self) -> Result<Self> {
+        if let Ok(kernel) = std::env::var(KERNEL_VARIABLE) {
+            self.kernel = Some(kernel);
+        }
+        if let Ok(flavour) = std::env::var(FLAVOUR_VARIABLE) {
+            self.flavour = Some(flavour.parse()?);
+        }
+        Ok(self)
     }
 
     /// The folder `lib/modules/RELEASE` of an own kernel.
