@@ -135,6 +135,8 @@ impl SharedMemory {
     }
 
     fn at(&self, offset: u64, length: usize) -> Option<NonNull<u8>> {
+        #[cfg(test)]
+        super::work::count(length);
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(length)?;
         if end > self.length {
