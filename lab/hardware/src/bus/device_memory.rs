@@ -3,13 +3,10 @@
 use std::io;
 use std::ops::Range;
 
-use super::Backing;
+use super::{Backing, PAGE_SIZE};
 
 /// Memory that belongs to an emulated device.
 pub(crate) type DeviceMemory = Backing;
-
-/// Bytes that are moved at once.
-const CHUNK: u64 = 64 << 10;
 
 impl DeviceMemory {
     /// Moves bytes to `at` in another memory; where they were reads as zero then. What was never written takes
@@ -23,19 +20,14 @@ impl DeviceMemory {
         let end = at.checked_add(length).filter(|end| *end <= target.memory.len());
         let end = end.filter(|_| source.end <= self.memory.len()).ok_or(io::ErrorKind::InvalidInput)?;
         target.memory.discard(at..end)?;
-        let mut chunk = vec![0; CHUNK.min(length) as usize];
-        let mut next = source.start;
-        while let Some(data) = self.memory.next_data(next).filter(|data| data.start < source.end) {
-            let mut offset = data.start.max(source.start);
-            let data_end = data.end.min(source.end);
-            while offset < data_end {
-                let part = &mut chunk[..CHUNK.min(data_end - offset) as usize];
-                let read = self.memory.read(offset, part);
-                let moved = read.and_then(|()| target.memory.write(at + (offset - source.start), part));
-                moved.ok_or(io::ErrorKind::InvalidInput)?;
-                offset += part.len() as u64;
-            }
-            next = data_end.max(next + 1);
+        let (mut page, mut next) = ([0; PAGE_SIZE as usize], source.start);
+        // Page by page: to ask where data ends would go through all that follows, for each piece of memory in pieces.
+        while let Some(offset) = self.memory.next_data_start(next).filter(|offset| *offset < source.end) {
+            next = (offset + PAGE_SIZE - offset % PAGE_SIZE).min(source.end);
+            let part = &mut page[..(next - offset) as usize];
+            let read = self.memory.read(offset, part);
+            let moved = read.and_then(|()| target.memory.write(at + (offset - source.start), part));
+            moved.ok_or(io::ErrorKind::InvalidInput)?;
         }
         self.memory.discard(source)
     }

@@ -102,22 +102,27 @@ impl SharedMemory {
     /// The next part of the memory at or after `offset` that was ever written: holes are skipped
     /// without filling them. `None` when there is no more.
     pub(crate) fn next_data(&self, offset: u64) -> Option<std::ops::Range<u64>> {
+        let start = self.next_data_start(offset)?;
+        let end = self.seek(start, Whence::SeekHole).unwrap_or(self.len());
+        Some(start..end.clamp(start, self.len()))
+    }
+
+    /// Where that part begins. Where it ends takes the system as long as it is large.
+    pub(super) fn next_data_start(&self, offset: u64) -> Option<u64> {
         if offset >= self.len() {
             return None;
         }
-        let seek = |from: u64, whence| {
-            let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
-            lseek(self.file.as_fd(), from, whence).map(i64::unsigned_abs)
-        };
-        match seek(offset, Whence::SeekData) {
-            Ok(start) => {
-                let end = seek(start, Whence::SeekHole).unwrap_or(self.len());
-                Some(start..end.clamp(start, self.len()))
-            }
+        match self.seek(offset, Whence::SeekData) {
+            Ok(start) => Some(start),
             Err(Errno::ENXIO) => None,
             // A file system that cannot tell: treat all of it as written.
-            Err(_) => Some(offset..self.len()),
+            Err(_) => Some(offset),
         }
+    }
+
+    fn seek(&self, from: u64, whence: Whence) -> nix::Result<u64> {
+        let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
+        lseek(self.file.as_fd(), from, whence).map(i64::unsigned_abs)
     }
 
     /// Gives the bytes back to the system: they read as zero, and count as never written.
@@ -135,6 +140,8 @@ impl SharedMemory {
     }
 
     fn at(&self, offset: u64, length: usize) -> Option<NonNull<u8>> {
+        #[cfg(test)]
+        super::work::count(length);
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(length)?;
         if end > self.length {

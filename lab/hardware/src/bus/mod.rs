@@ -9,6 +9,8 @@ mod address_space;
 mod device_memory;
 mod locate;
 mod memory;
+#[cfg(test)]
+pub(crate) mod work;
 
 pub use address_space::{AddressSpace, DmaError};
 pub(crate) use device_memory::DeviceMemory;

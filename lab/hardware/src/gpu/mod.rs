@@ -17,6 +17,8 @@ mod config;
 mod driver;
 mod intel;
 mod nvidia;
+#[cfg(test)]
+mod tests;
 mod virtio;
 
 pub use config::{GpuConfig, KernelDriver, Part};

@@ -21,10 +21,10 @@ use configuration::ConfigurationSpace;
 /// All methods are called from the thread that serves the function, and must not wait: the guest's
 /// processor may stand still meanwhile.
 pub(crate) trait Device: Send + Sync {
-    /// The driver reads from a BAR; `into` is within it, and not within memory of [`Device::memory`].
+    /// The driver reads from a BAR; `into` is within it, not empty, and not within memory of [`Device::memory`].
     fn read(&self, bar: usize, offset: u64, into: &mut [u8]);
 
-    /// The driver writes to a BAR; `from` is within it, and not within memory of [`Device::memory`].
+    /// The driver writes to a BAR; `from` is within it, not empty, and not within memory of [`Device::memory`].
     fn write(&self, bar: usize, offset: u64, from: &[u8]);
 
     /// Parts of BARs that are plain memory: the client maps them, and peers reach them by DMA. Asked once.
@@ -153,7 +153,7 @@ impl Function {
 
     fn check(&self, bar: usize, offset: u64, length: usize) -> Result<(), OutOfRange> {
         let end = offset.checked_add(length as u64).ok_or(OutOfRange)?;
-        if end <= self.bar_size(bar) { Ok(()) } else { Err(OutOfRange) }
+        if length > 0 && end <= self.bar_size(bar) { Ok(()) } else { Err(OutOfRange) }
     }
 
     /// The memory that an access goes to. The client maps it, but may also ask.

@@ -55,8 +55,8 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new() -> Budget {
-        // 8 MiB of packets; as many bytes as the largest VRAM has.
-        Budget { words: 2 << 20, bytes: 4 << 30 }
+        // 8 MiB of packets; several times what the driver moves by one job.
+        Budget { words: 2 << 20, bytes: 1 << 30 }
     }
 
     #[cfg(test)]

@@ -58,7 +58,7 @@ impl Share {
     /// What an engine may do at one access by the driver.
     pub(super) const WHOLE: Share = Share { words: 1 << 18, bytes: 256 << 20 };
 
-    fn take(&mut self, words: usize, bytes: u64) {
+    pub(super) fn take(&mut self, words: usize, bytes: u64) {
         self.words = self.words.saturating_sub(words as u32);
         self.bytes = self.bytes.saturating_sub(bytes);
     }

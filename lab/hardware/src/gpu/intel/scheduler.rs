@@ -22,6 +22,10 @@ const PORTS: u64 = 8;
 /// Contexts that may wait for an engine.
 const MOST_WAITING: usize = 4096;
 
+/// What switching from a context to another costs, in words of commands that could have been read. Contexts that
+/// wait for each other are switched between more often than they do anything.
+const WORK_OF_A_SWITCH: usize = 64;
+
 /// Where contexts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -144,10 +148,12 @@ impl Scheduler {
             let result = match stop {
                 Stop::Done => {
                     outcome.progress = true;
+                    share.take(WORK_OF_A_SWITCH, 0);
                     self.complete(addressing, registers).map(|raised| outcome.raised |= raised)
                 }
                 Stop::Waiting if self.source == Source::Microcontroller && turns > 0 => {
                     turns -= 1;
+                    share.take(WORK_OF_A_SWITCH, 0);
                     self.give_way(addressing)
                 }
                 Stop::Waiting => break,

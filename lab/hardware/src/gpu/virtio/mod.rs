@@ -33,7 +33,7 @@ use crate::bus::{AddressSpace, DeviceMemory};
 use crate::lock;
 use crate::misuse::MisuseLog;
 use crate::pci::{Bar, BarMemory, Capability, Device, Identity, MsixCapability, Vectors};
-use queue::{Queue, QueueError};
+use queue::{NOTIFICATION_BYTES, Queue, QueueError};
 use resources::Resources;
 use transport::{Asked, BAR_REGISTERS, Common, NO_VECTOR, REGISTERS_SIZE, at, feature};
 
@@ -175,8 +175,10 @@ impl Gpu {
     /// Executes what waits now; what comes later is notified anew. Returns the vector to signal.
     fn serve(&self, state: &mut State, index: usize, queue: &mut Queue) -> Result<Option<u16>, QueueError> {
         let waiting = queue.waiting(&self.memory)?;
+        let mut left = NOTIFICATION_BYTES;
         for _ in 0..waiting {
             let chain = queue.take(&self.memory)?;
+            left = left.checked_sub(chain.request.len() as u64).ok_or(QueueError::TooMuch)?;
             let answer = if index == QUEUE_CONTROL {
                 self.execute(&mut state.resources, &chain.request)
             } else {

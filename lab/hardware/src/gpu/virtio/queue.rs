@@ -24,6 +24,9 @@ const CHAIN_LENGTH: usize = 4096;
 /// Bytes that the device reads from a chain at most: a command with some half a million memory entries.
 const CHAIN_BYTES: u64 = 8 << 20;
 
+/// Bytes that the device reads at one notification at most, from all chains.
+pub(super) const NOTIFICATION_BYTES: u64 = 32 << 20;
+
 /// Why a queue cannot be gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum QueueError {
@@ -42,6 +45,9 @@ pub(super) enum QueueError {
     /// More bytes than any command has.
     #[error("a chain of descriptors has {0} bytes to read")]
     TooLarge(u64),
+    /// More bytes than any driver has to tell at a time.
+    #[error("more than {NOTIFICATION_BYTES} bytes are to be read at one notification")]
+    TooMuch,
     /// A table of descriptors within one, or with another flag, or of a size that is none.
     #[error("an indirect descriptor is malformed")]
     Indirect,

@@ -166,9 +166,12 @@ impl Resources {
         let Some(Storage::Device(blob)) = self.resources.get_mut(&id) else {
             return Err(Failure::InvalidResource);
         };
-        let part = blob.mapped.take().ok_or(Failure::InvalidParameter)?;
+        let part = blob.mapped.clone().ok_or(Failure::InvalidParameter)?;
         let moved: io::Result<()> = self.window.move_to(part, &self.memory, blob.home.start);
-        moved.map_err(|_| Failure::OutOfMemory)
+        // Where the system has no memory for it, the blob stays in the window, and nothing else comes there.
+        moved.map_err(|_| Failure::OutOfMemory)?;
+        blob.mapped = None;
+        Ok(())
     }
 
     /// Ends a resource. Its bytes go back to the system.

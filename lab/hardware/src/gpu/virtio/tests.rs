@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::transport::{QUEUE_SIZE, status};
 use super::*;
-use crate::bus::{Bus, PAGE_SIZE, SharedMemory};
+use crate::bus::{Bus, PAGE_SIZE, SharedMemory, work};
 use crate::pci::Function;
 
 /// The driver's memory, and what is where in it.
@@ -278,6 +278,23 @@ fn malformed_chains_stop_the_device_until_it_is_reset() {
     let bench = Bench::ready();
     bench.write(DRIVER + 2, &(QUEUE_SIZE + 1).to_le_bytes());
     bench.set(at::NOTIFY, &[0, 0]);
+    assert!(bench.needs_reset());
+}
+
+#[test]
+fn what_one_notification_may_cost_is_bounded() {
+    let bench = Bench::ready();
+    // One request with as many memory entries as a chain can bring, made available as often as the queue allows.
+    for number in 0..QUEUE_SIZE - 1 {
+        bench.descriptor(number, REQUEST, 0x8000, 1, number + 1);
+    }
+    bench.descriptor(QUEUE_SIZE - 1, ANSWER, 64, 2, 0);
+    let count = u32::from(QUEUE_SIZE - 1) * 0x8000 / 16 - 2;
+    let header = [0x106u32, 0, 0, 0, 0, 0, 5, count];
+    bench.write(REQUEST, &header.map(u32::to_le_bytes).concat());
+    bench.write(DRIVER + 2, &QUEUE_SIZE.to_le_bytes());
+    let work = work::of(|| bench.set(at::NOTIFY, &[0, 0]));
+    assert!(work < 1 << 30, "{work}");
     assert!(bench.needs_reset());
 }
 

@@ -84,11 +84,11 @@ impl Channel {
     }
 
     fn field(&self, field: u64) -> Address {
-        Address::global(self.descriptor + field)
+        Address::global(self.descriptor).plus(field)
     }
 
     fn word(&self, index: u64) -> Address {
-        Address::global(self.buffer + index % self.size * 4)
+        Address::global(self.buffer).plus(index % self.size * 4)
     }
 
     /// Head and tail, within the buffer.

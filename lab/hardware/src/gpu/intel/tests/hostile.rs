@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::Device;
+use super::super::commands::Share;
+use super::super::{Device, State};
 use super::bench::{Bench, COPY, RAM, RENDER, RING_SIZE, SCRATCH};
 
 const START_BATCH: u32 = 0x31 << 23 | 1;
@@ -49,6 +50,27 @@ fn rings_and_contexts_anywhere() {
     let image = bench.descriptor(0) & 0xffff_f000;
     bench.put(image + 0x1000, &[u32::MAX; 64]);
     bench.submit(COPY, &[0]);
+}
+
+/// MI_SEMAPHORE_WAIT for what never comes.
+const WAIT: [u32; 6] = [0x1c << 23 | 1 << 22 | 1 << 15 | 4 << 12 | 3, 1, SCRATCH as u32, 0, 0, 0];
+
+#[test]
+fn contexts_that_wait_use_up_the_share() {
+    let bench = Bench::new("xe");
+    bench.put_context(0, 0, &WAIT);
+    let mut state = bench.gpu.state.lock().unwrap();
+    let State { engines, registers, .. } = &mut *state;
+    let mut left = Share::WHOLE;
+    for context in 0..3000 {
+        // The same context under other names.
+        engines[COPY].add(&bench.gpu.addressing, bench.descriptor(0) ^ context << 40).unwrap();
+    }
+    let outcome = engines[COPY].run(&bench.gpu.addressing, registers, &mut left);
+    assert!(!outcome.progress && !outcome.unfinished, "each had its turn");
+    assert!(left.words < Share::WHOLE.words / 2);
+    let outcome = engines[COPY].run(&bench.gpu.addressing, registers, &mut left);
+    assert!(outcome.unfinished && left.words == 0);
 }
 
 proptest! {

@@ -207,6 +207,18 @@ fn a_reset_stops_it() {
     assert_eq!(driver.bench.read(SCRATCH_REGISTERS), 0x4100, "nobody answers");
 }
 
+#[test]
+fn buffers_at_the_end_of_all_addresses_do_no_harm() {
+    for key in [0x902, 0x903, 0x905, 0x906] {
+        let mut driver = Driver::new();
+        driver.send(0, &[REQUEST | 0x550e, 0, 0, 0]);
+        driver.put(0, &[REQUEST | 0x550e, 0, 0, 0]);
+        driver.ask(&[0x508, key << 16 | 2, u32::MAX - 3, u32::MAX]);
+        driver.bench.write(DOORBELL, 0);
+        assert_eq!(driver.ask(&[0x508, key << 16 | 2, 0, 0]), SUCCESS | 1);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -215,15 +227,20 @@ proptest! {
         words in prop::collection::vec(prop_oneof![any::<u32>(), Just(FAST_REQUEST | 0x4502), 0..16u32], 64),
         tail in any::<u32>(),
         head in any::<u32>(),
-        configuration in prop::collection::vec((0x900..0x909u32, any::<u32>()), 0..3),
+        configuration in prop::collection::vec((0x900..0x909u32, any::<u32>(), any_half()), 0..3),
     ) {
         let driver = Driver::new();
         driver.bench.put(TO_GUC, &words);
         driver.bench.put(TO_GUC_DESCRIPTOR, &[head, tail]);
         driver.bench.write(DOORBELL, 0);
-        for (key, value) in configuration {
-            driver.ask(&[0x508, key << 16 | 2, value, value >> 16]);
+        for (key, low, high) in configuration {
+            driver.ask(&[0x508, key << 16 | 2, low, high]);
             driver.bench.write(DOORBELL, 0);
         }
     }
+}
+
+/// The upper half of an address.
+fn any_half() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(u32::MAX), any::<u32>()]
 }
