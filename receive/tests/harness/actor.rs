@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 use super::{Failure, Outcome, ensure};
@@ -24,13 +24,22 @@ pub(crate) struct Role {
 pub(crate) fn play(roles: &[Role]) -> Option<ExitCode> {
     let argument = std::env::args().nth(1)?;
     let role = roles.iter().find(|role| role.name == argument)?;
-    Some(match (role.play)() {
+    Some(match heed_signals().and_then(|()| (role.play)()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{}: {failure}", role.name);
             ExitCode::FAILURE
         }
     })
+}
+
+/// A shell lets what a script starts in the background ignore SIGINT, and so everything that this starts in turn.
+fn heed_signals() -> Outcome {
+    for heeded in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the default action is none of our code.
+        unsafe { signal(heeded, SigHandler::SigDfl)? };
+    }
+    Ok(())
 }
 
 /// Lets the test go on.
