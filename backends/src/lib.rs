@@ -9,6 +9,7 @@
 
 #[cfg(feature = "amdgpu")]
 pub mod amdgpu;
+pub mod cpu_copy;
 mod discovery;
 #[cfg(feature = "dma_heap")]
 pub mod dma_heap;

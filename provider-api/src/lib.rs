@@ -19,8 +19,10 @@
 //!
 //! Read the contract of [`Provider`].
 
+pub mod device_copy;
 pub mod dma_buf;
 mod error;
+mod extent;
 mod heap;
 mod identity;
 mod importer;
@@ -31,8 +33,10 @@ mod request;
 mod residency;
 pub mod topology;
 
+pub use device_copy::{DeviceCopy, Gather};
 pub use dma_buf::DmaBuf;
 pub use error::{Error, ErrorKind, Result};
+pub use extent::Extent;
 pub use heap::{Heap, Placement};
 pub use identity::{DeviceKind, Identity};
 pub use importer::{Attachment, DynImporter, Importer, PeerToPeer};

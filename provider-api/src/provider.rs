@@ -1,7 +1,9 @@
 //! The traits that a backend implements.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::device_copy::DeviceCopy;
 use crate::dma_buf::DmaBuf;
 use crate::error::Result;
 use crate::heap::Heap;
@@ -25,6 +27,8 @@ bitflags::bitflags! {
         const HUGE_PAGES = 1 << 4;
         /// Its buffers tell where they are: [`Buffer::residency`] is never `Unknown`.
         const RESIDENCY = 1 << 5;
+        /// It copies and compares by itself: [`Provider::device_copy`] is never `None`.
+        const DEVICE_COPY = 1 << 6;
     }
 }
 
@@ -68,6 +72,15 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// See the contract above; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a placement,
     /// contiguity or page size that it does not offer.
     fn allocate(&self, request: &Request) -> Result<Box<dyn Buffer>>;
+
+    /// What the device can do with bytes by itself, if it can.
+    ///
+    /// # Errors
+    ///
+    /// If the device cannot be made ready for it.
+    fn device_copy(&self) -> Result<Option<Arc<dyn DeviceCopy>>> {
+        Ok(None)
+    }
 }
 
 /// Memory that a provider allocated.
