@@ -1,0 +1,114 @@
+//! A check: a named unit with what it proves, what it needs, and how long it may take.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::faults::Fault;
+use crate::need::Need;
+use crate::verdict::Outcome;
+
+/// What a check is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Group {
+    /// Who a provider says that it is, and what memory it has.
+    Identity,
+    /// Allocating.
+    Allocate,
+    /// DMA-bufs: same object, size, name, lifetime.
+    Export,
+    /// Mapping for the CPU, and coherence.
+    CpuAccess,
+    /// sync_files, and order against other devices.
+    Fences,
+    /// Where memory goes when an importer attaches.
+    Pin,
+    /// Binding receive queues.
+    Bind,
+    /// What arrives.
+    Receive,
+    /// Giving fragments back.
+    Tokens,
+    /// Deaths in every order.
+    Lifetime,
+    /// What is left behind.
+    Resources,
+    /// Rates and costs, which are reported and never judged.
+    Performance,
+}
+
+impl Group {
+    /// All groups, in the order in which they run.
+    pub const ALL: [Self; 12] = [
+        Self::Identity,
+        Self::Allocate,
+        Self::Export,
+        Self::CpuAccess,
+        Self::Fences,
+        Self::Pin,
+        Self::Bind,
+        Self::Receive,
+        Self::Tokens,
+        Self::Lifetime,
+        Self::Resources,
+        Self::Performance,
+    ];
+
+    /// Its name, the first part of its checks' names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Allocate => "allocate",
+            Self::Export => "export",
+            Self::CpuAccess => "cpu-access",
+            Self::Fences => "fences",
+            Self::Pin => "pin",
+            Self::Bind => "bind",
+            Self::Receive => "receive",
+            Self::Tokens => "tokens",
+            Self::Lifetime => "lifetime",
+            Self::Resources => "resources",
+            Self::Performance => "performance",
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The time that a check may take if it says nothing else: ten times what any of them takes on emulated hardware.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A check.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// What it is about.
+    pub group: Group,
+    /// Its name within the group.
+    pub name: &'static str,
+    /// What it proves, in one sentence.
+    pub proves: &'static str,
+    /// What must be there for it to say anything.
+    pub needs: &'static [Need],
+    /// Checks, by their full names, without which it makes no sense.
+    pub after: &'static [&'static str],
+    /// How long it may take.
+    pub limit: Duration,
+    /// Faults of a provider or path with each of which it must fail. A check that none can fail proves nothing.
+    pub catches: &'static [Fault],
+    /// Does it.
+    pub run: fn(&Context<'_>) -> Outcome,
+}
+
+impl Check {
+    /// Its full name, `group::name`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}::{}", self.group, self.name)
+    }
+}

@@ -1,0 +1,101 @@
+//! The checks, a module for each group.
+
+mod allocate;
+mod cpu_access;
+mod export;
+mod fences;
+mod identity;
+mod resources;
+
+use std::time::Duration;
+
+use devmem_provider::{ErrorKind, Result};
+
+use crate::check::Check;
+use crate::isolation::Role;
+use crate::verdict::Stop;
+
+/// How long work that nobody holds up may take on the slowest device.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All checks, in the order in which they run: what others build on comes first.
+pub const CHECKS: &[Check] = &{
+    const GROUPS: [&[Check]; 6] = [
+        identity::CHECKS,
+        allocate::CHECKS,
+        export::CHECKS,
+        cpu_access::CHECKS,
+        fences::CHECKS,
+        resources::CHECKS,
+    ];
+    const COUNT: usize = {
+        let (mut count, mut group) = (0, 0);
+        while group < GROUPS.len() {
+            count += GROUPS[group].len();
+            group += 1;
+        }
+        count
+    };
+    let mut all = [GROUPS[0][0]; COUNT];
+    let (mut next, mut group) = (0, 0);
+    while group < GROUPS.len() {
+        let mut index = 0;
+        while index < GROUPS[group].len() {
+            all[next] = GROUPS[group][index];
+            next += 1;
+            index += 1;
+        }
+        group += 1;
+    }
+    all
+};
+
+/// What companions of checks do.
+pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader)];
+
+/// Stops unless something was refused, with one of these kinds and something to try next.
+fn refused<T>(what: &str, result: Result<T>, kinds: &[ErrorKind]) -> std::result::Result<(), Stop> {
+    match result {
+        Ok(_) => Err(Stop::fail(format!("{what}: was not refused"))),
+        Err(error) if !kinds.contains(&error.kind()) => {
+            Err(Stop::fail(format!("{what}: refused as {:?}, not as {kinds:?}: {error}", error.kind())))
+        }
+        Err(error) if error.remedy_text().is_none() => {
+            Err(Stop::fail(format!("{what}: the refusal says nothing of what to do: {error}")))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_dependencies_come_first() {
+        let mut seen = BTreeSet::new();
+        for check in CHECKS {
+            for name in check.after {
+                assert!(
+                    seen.contains(*name),
+                    "{} builds on {name}, which does not come before",
+                    check.full_name()
+                );
+            }
+            assert!(seen.insert(check.full_name()), "{} is twice there", check.full_name());
+        }
+    }
+
+    #[test]
+    fn every_check_says_what_it_proves_and_what_it_catches() {
+        for check in CHECKS {
+            let name = check.full_name();
+            assert!(check.proves.ends_with('.') && check.proves.len() > 20, "{name}: {}", check.proves);
+            assert!(!check.catches.is_empty(), "{name} can be failed by nothing");
+            let is_plain =
+                |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+            assert!(check.name.chars().all(is_plain), "{name}");
+        }
+    }
+}

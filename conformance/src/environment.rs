@@ -1,0 +1,39 @@
+//! The machine that a provider is checked on, as far as the caller has to tell.
+
+use std::ffi::OsString;
+
+/// The machine around a provider.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Environment {
+    /// The size of a buffer where none matters, in bytes.
+    pub buffer_bytes: u64,
+    /// The arguments with which this program, started again, calls [`run`](crate::run) again. Every check runs in a
+    /// process of its own that gets there the same way.
+    pub arguments: Vec<OsString>,
+    /// Checks whose full name contains one of these alone; all if there is none.
+    pub filters: Vec<String>,
+    /// Every `count`-th check alone, from the `index`-th on: to divide a run among machines.
+    pub shard: Option<Shard>,
+}
+
+/// A part of the checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Default for Environment {
+    /// This program with its own arguments, all checks.
+    fn default() -> Self {
+        Self {
+            buffer_bytes: 1 << 20,
+            arguments: std::env::args_os().skip(1).collect(),
+            filters: Vec::new(),
+            shard: None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Providers that are wrong on purpose: what the checks are checked with.
+
+mod provider;
+
+pub use provider::FaultyProvider;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The identity has no name, or does not answer to it.
+    Nameless,
+    /// A PCI device says that it is software, or the other way round.
+    WrongKind,
+    /// There are no heaps.
+    NoHeaps,
+    /// Heaps with a granularity that is no power of two, and more in use than there is.
+    AbsurdHeaps,
+    /// Device-local memory is promised and no heap has it, or the other way round.
+    CapabilityWithoutHeap,
+    /// Buffers are a page larger than was asked for, and say so.
+    LargerBuffers,
+    /// Buffers say another size than their DMA-buf has.
+    WrongSize,
+    /// DMA-bufs are a page shorter than the buffer.
+    ShortExport,
+    /// Sizes that cannot be are rounded up instead of refused.
+    RoundsSizes,
+    /// Every error has the kind of another failure.
+    WrongErrorKind,
+    /// Errors say nothing of what to do.
+    NoRemedy,
+    /// A placement that was required is not kept.
+    IgnoresRequire,
+    /// Memory has old content.
+    StaleData,
+    /// All buffers are the same memory.
+    SharedMemory,
+    /// Every export is another DMA-buf.
+    ExportsAnew,
+    /// Buffers do not say who made them.
+    NoExporter,
+    /// The name of a buffer is ignored.
+    IgnoresName,
+    /// Descriptors are left open.
+    LeakedDescriptor,
+    /// Memory is never given back.
+    LeakedMemory,
+    /// The residency is the opposite of the truth.
+    LyingResidency,
+    /// The residency is never told, though that is promised.
+    UnknownResidency,
+    /// The residency is told without evidence.
+    NoEvidence,
+    /// Looking at the residency changes it.
+    MovingLook,
+    /// Only one buffer can be had at a time.
+    OneBuffer,
+    /// Only one thread is served.
+    OneThread,
+    /// Allocating never returns.
+    Hangs,
+    /// Allocating ends the process with a signal.
+    Crashes,
+    /// Allocating panics.
+    Panics,
+    /// A capability is told that the provider does not have.
+    FalseCapability,
+}

@@ -1,0 +1,71 @@
+//! The side that checks.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{ASSIGNMENT, COMPANION, Link, Message, Role};
+use crate::check::Check;
+use crate::context::Context;
+use crate::verdict::Stop;
+
+/// What this process was started to check.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    provider: String,
+    check: String,
+}
+
+impl Assignment {
+    /// The assignment of this process, if it has one.
+    pub(crate) fn of_this_process() -> Option<Self> {
+        let assignment = std::env::var(ASSIGNMENT).ok()?;
+        let (provider, check) = assignment.split_once('\n')?;
+        Some(Self { provider: provider.to_owned(), check: check.to_owned() })
+    }
+
+    /// Whether it is about this provider: a program may check several, one after the other.
+    pub(crate) fn is_about(&self, provider: &str) -> bool {
+        self.provider == provider
+    }
+
+    /// Does what it says, and ends the process.
+    pub(crate) fn perform(self, checks: &[Check], roles: &[(&str, Role)], context: &Context<'_>) -> ! {
+        if let Some(name) = self.check.strip_prefix(COMPANION) {
+            std::process::exit(if play(name, roles).is_ok() { 0 } else { 1 });
+        }
+        let outcome = match checks.iter().find(|check| check.full_name() == self.check) {
+            None => Err(Stop::fail(format!("this program has no check {}", self.check))),
+            Some(check) => attempt(check, context),
+        };
+        let told = tell(&Message::from(outcome));
+        // Nothing that a check left running may hold the process up, and nothing of it is wanted any more.
+        std::process::exit(if told.is_ok() { 0 } else { 1 })
+    }
+}
+
+/// Writes it where the parent reads: standard input, see there.
+fn tell(message: &Message) -> std::io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    File::from(std::io::stdin().as_fd().try_clone_to_owned()?).write_all(&text)
+}
+
+/// Plays a role until its end. Standard input is the socket that leads to the check.
+fn play(name: &str, roles: &[(&str, Role)]) -> std::io::Result<()> {
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    match roles.iter().find(|(known, _)| *known == name) {
+        Some((_, role)) => role(&Link::new(socket)),
+        None => Err(std::io::Error::other(format!("there is no role {name}"))),
+    }
+}
+
+fn attempt(check: &Check, context: &Context<'_>) -> crate::Outcome {
+    for need in check.needs {
+        need.probe(context).map_err(Stop::Skip)?;
+    }
+    // A panic is a finding like any other; its message is on standard error, which the parent keeps.
+    catch_unwind(AssertUnwindSafe(|| (check.run)(context)))
+        .unwrap_or_else(|_| Err(Stop::fail("it panicked; see its output")))
+}

@@ -1,0 +1,79 @@
+//! Another process that a check works with: one that a DMA-buf is passed to, say.
+
+use std::io::{Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{ASSIGNMENT, COMPANION, descriptor_passing};
+use crate::context::Context;
+
+/// What a companion does; its socket leads to the check.
+pub(crate) type Role = fn(&Link) -> std::io::Result<()>;
+
+/// One end of what connects a check and its companion.
+#[derive(Debug)]
+pub(crate) struct Link(UnixStream);
+
+impl Link {
+    pub(super) fn new(socket: UnixStream) -> Self {
+        Self(socket)
+    }
+
+    pub(crate) fn send_descriptor(&self, descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
+        descriptor_passing::send(&self.0, descriptor)
+    }
+
+    pub(crate) fn receive_descriptor(&self) -> std::io::Result<OwnedFd> {
+        descriptor_passing::receive(&self.0)
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8]) -> std::io::Result<()> {
+        (&self.0).write_all(bytes)
+    }
+
+    pub(crate) fn receive(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+        (&self.0).read_exact(bytes)
+    }
+}
+
+/// A process in a role. It is killed on drop.
+#[derive(Debug)]
+pub(crate) struct Companion {
+    child: Child,
+    link: Link,
+}
+
+impl Companion {
+    /// Starts this program again in the role of this name.
+    pub(crate) fn start(context: &Context<'_>, role: &str) -> std::io::Result<Self> {
+        let (here, there) = UnixStream::pair()?;
+        let provider = &context.provider().identity().name;
+        let child = Command::new(std::env::current_exe()?)
+            .args(&context.environment().arguments)
+            .env(ASSIGNMENT, format!("{provider}\n{COMPANION}{role}"))
+            .stdin(OwnedFd::from(there))
+            .stdout(Stdio::inherit())
+            .spawn()?;
+        here.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Self { child, link: Link::new(here) })
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Kills it now.
+    pub(crate) fn kill(&mut self) -> std::io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kill();
+    }
+}

@@ -1,0 +1,75 @@
+//! What a check needs, each found by trying it.
+
+use devmem_provider::dma_buf::FenceUse;
+use devmem_provider::{Capabilities, Request};
+
+use crate::context::Context;
+use crate::verdict::Skip;
+
+/// Something that must be there for a check to say anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Need {
+    /// The provider says that it can do this.
+    Capability(Capabilities),
+    /// The provider says that it cannot do this: the check looks at how it refuses.
+    Lack(Capabilities),
+    /// The kernel has sync_files.
+    SyncFile,
+    /// `/proc` shows this process's descriptors.
+    Proc,
+}
+
+impl Need {
+    /// Tries it. The error says what is missing, how that was found, and what would change it.
+    pub(crate) fn probe(self, context: &Context<'_>) -> Result<(), Skip> {
+        let provider = context.provider();
+        let told = provider.capabilities();
+        let says = |what: String| Skip {
+            reason: what,
+            found_by: format!("capabilities of {}", provider.identity().name),
+            remedy: None,
+        };
+        match self {
+            Self::Capability(wanted) if !told.contains(wanted) => {
+                Err(says(format!("the provider does not offer {}", names(wanted - told))))
+            }
+            Self::Lack(unwanted) if told.intersects(unwanted) => {
+                Err(says(format!("the provider offers {}", names(unwanted & told))))
+            }
+            Self::Capability(_) | Self::Lack(_) => Ok(()),
+            Self::SyncFile => {
+                let attempt = || {
+                    let buffer = provider.allocate(&Request::bytes(context.size()?))?;
+                    buffer.export()?.export_sync_file(FenceUse::Read)
+                };
+                attempt().map(drop).map_err(|error: devmem_provider::Error| Skip {
+                    reason: error.to_string(),
+                    found_by: "an export of the fences of a new buffer".to_owned(),
+                    remedy: error.remedy_text().map(str::to_owned),
+                })
+            }
+            Self::Proc => std::fs::read_dir("/proc/self/fd").map(drop).map_err(|error| Skip {
+                reason: format!("/proc/self/fd cannot be listed: {error}"),
+                found_by: "listing it".to_owned(),
+                remedy: Some("mount /proc".to_owned()),
+            }),
+        }
+    }
+}
+
+/// The names of capabilities, as in the provider's interface.
+fn names(capabilities: Capabilities) -> String {
+    let names: Vec<&str> = capabilities.iter_names().map(|(name, _)| name).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_told_by_their_names() {
+        assert_eq!(names(Capabilities::ZEROED | Capabilities::RESIDENCY), "ZEROED, RESIDENCY");
+    }
+}

@@ -1,0 +1,175 @@
+//! What a run came to.
+
+pub mod compare;
+pub mod json;
+pub mod junit;
+pub mod ktap;
+pub mod text;
+
+use devmem_provider::Identity;
+use serde::{Deserialize, Serialize};
+
+use crate::verdict::Verdict;
+
+/// The form of a report in JSON. Keys are only ever added; a change of what one means raises it.
+pub const SCHEMA: u32 = 1;
+
+/// The machine that was checked. Nothing in it is secret: no addresses of the network, no names of users or hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The kernel's release.
+    pub kernel: String,
+    /// The processor's model.
+    pub processor: Option<String>,
+    /// Whether an IOMMU translates for devices.
+    pub iommu: bool,
+    /// Whether the run had root's privileges.
+    pub privileged: bool,
+}
+
+impl Machine {
+    /// The machine that this runs on.
+    #[must_use]
+    pub fn this() -> Self {
+        let line = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let processor = line("/proc/cpuinfo").and_then(|text| {
+            let model = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+            Some(model.trim_start_matches([' ', '\t', ':']).to_owned())
+        });
+        let groups = std::fs::read_dir("/sys/kernel/iommu_groups").map_or(0, Iterator::count);
+        Self {
+            kernel: line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned()),
+            processor,
+            iommu: groups > 0,
+            privileged: nix::unistd::geteuid().is_root(),
+        }
+    }
+}
+
+/// The provider that was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// See [`Identity`].
+    pub name: String,
+    /// See [`Identity`].
+    pub description: String,
+    /// See [`Identity`].
+    pub driver: String,
+    /// See [`Identity`].
+    pub driver_version: Option<String>,
+    /// See [`Identity`].
+    pub pci: Option<String>,
+}
+
+impl From<&Identity> for Checked {
+    fn from(identity: &Identity) -> Self {
+        Self {
+            name: identity.name.clone(),
+            description: identity.description.clone(),
+            driver: identity.driver.clone(),
+            driver_version: identity.driver_version.clone(),
+            pci: identity.pci.map(|pci| pci.to_string()),
+        }
+    }
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The check's full name.
+    pub check: String,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Why, unless it passed.
+    pub reason: Option<String>,
+    /// How that was found, if it was skipped.
+    pub found_by: Option<String>,
+    /// What would change it.
+    pub remedy: Option<String>,
+    /// How long it took.
+    pub seconds: f64,
+    /// What it printed.
+    pub output: String,
+    /// What the kernel logged meanwhile.
+    pub kernel_log: Vec<String>,
+}
+
+/// What a run over one provider came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The version of this suite.
+    pub suite: String,
+    /// The machine.
+    pub machine: Machine,
+    /// The provider.
+    pub provider: Checked,
+    /// What the checks found, in the order in which they ran.
+    pub entries: Vec<Entry>,
+}
+
+impl Report {
+    /// A report without entries yet.
+    #[must_use]
+    pub fn new(machine: Machine, provider: &Identity) -> Self {
+        Self {
+            schema: SCHEMA,
+            suite: env!("CARGO_PKG_VERSION").to_owned(),
+            machine,
+            provider: provider.into(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// How many checks have this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.entries.iter().filter(|entry| entry.verdict == verdict).count()
+    }
+
+    /// Whether no check failed. Known failures and skips do not count as failures.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.count(Verdict::Fail) == 0
+    }
+}
+
+#[cfg(test)]
+impl Entry {
+    pub(crate) fn stand_in(check: &str, verdict: Verdict) -> Self {
+        Self {
+            check: check.to_owned(),
+            verdict,
+            reason: (verdict != Verdict::Pass).then(|| "a reason with <marks> & \"quotes\"".to_owned()),
+            found_by: None,
+            remedy: None,
+            seconds: 0.25,
+            output: String::new(),
+            kernel_log: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// One entry of each verdict.
+    pub(crate) fn stand_in() -> Self {
+        let machine = Machine {
+            kernel: "7.3.4".to_owned(),
+            processor: Some("a processor".to_owned()),
+            iommu: false,
+            privileged: true,
+        };
+        let provider = Checked {
+            name: "udmabuf".to_owned(),
+            description: "memory of this process".to_owned(),
+            driver: "udmabuf".to_owned(),
+            driver_version: None,
+            pci: None,
+        };
+        let entries =
+            Verdict::ALL.map(|verdict| Entry::stand_in(&format!("export::{verdict}"), verdict)).to_vec();
+        Self { schema: SCHEMA, suite: "0.1.0".to_owned(), machine, provider, entries }
+    }
+}
