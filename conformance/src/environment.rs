@@ -1,6 +1,7 @@
 //! The machine that a provider is checked on, as far as the caller has to tell.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// The machine around a provider.
 #[derive(Debug, Clone)]
@@ -11,6 +12,8 @@ pub struct Environment {
     /// The arguments with which this program, started again, calls [`run`](crate::run) again. Every check runs in a
     /// process of its own that gets there the same way.
     pub arguments: Vec<OsString>,
+    /// No check may take longer, whatever it says itself.
+    pub limit: Option<Duration>,
     /// Checks whose full name contains one of these alone; all if there is none.
     pub filters: Vec<String>,
     /// Every `count`-th check alone, from the `index`-th on: to divide a run among machines.
@@ -32,6 +35,7 @@ impl Default for Environment {
         Self {
             buffer_bytes: 1 << 20,
             arguments: std::env::args_os().skip(1).collect(),
+            limit: None,
             filters: Vec::new(),
             shard: None,
         }

@@ -57,7 +57,10 @@ pub fn run_with(provider: &dyn Provider, environment: &Environment, progress: &m
         let full_name = check.full_name();
         let ended = match unmet(check, &verdicts) {
             Some(skip) => Ended::at_once(Err(Stop::Skip(skip))),
-            None => in_a_process_of_its_own(&environment.arguments, name, &full_name, check.limit),
+            None => {
+                let limit = environment.limit.map_or(check.limit, |limit| limit.min(check.limit));
+                in_a_process_of_its_own(&environment.arguments, name, &full_name, limit)
+            }
         };
         let mut entry = judge(check, ended, log.new_lines());
         known(&mut entry, provider.identity(), &report.machine);

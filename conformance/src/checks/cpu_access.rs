@@ -139,7 +139,7 @@ fn unaligned_copies(context: &Context<'_>) -> Outcome {
     let access = mapping.write()?;
     for (index, length) in [1usize, 2, 3, 7, 8, 9, 63, 65, 4095, 4097].into_iter().enumerate() {
         let offset = 13 + index * 5003;
-        let bytes: Vec<u8> = (0..length).map(|at| (at % 251 + index) as u8 + 1).collect();
+        let bytes: Vec<u8> = (0..length).map(|at| (at % 241 + index + 1) as u8).collect();
         access.copy_from(offset, &bytes)?;
         expected[offset..offset + length].copy_from_slice(&bytes);
     }

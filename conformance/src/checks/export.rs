@@ -94,14 +94,14 @@ pub(super) const CHECKS: &[Check] = &[
         "stays_readable_and_writable",
         "An export can be mapped for reading and for writing.",
         &[MAPPING],
-        &[Fault::Panics],
+        &[Fault::ExportsNoDmaBuf],
         stays_readable_and_writable,
     ),
     check(
         "evidence_of_residency",
         "Where a buffer lies is told with what was looked at, and known if that is promised.",
         &[],
-        &[Fault::NoEvidence, Fault::UnknownResidency, Fault::FalseCapability],
+        &[Fault::NoEvidence, Fault::UnknownResidency],
         evidence_of_residency,
     ),
     check(

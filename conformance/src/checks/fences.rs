@@ -28,7 +28,7 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "a_new_buffer_is_not_in_use",
         "The fences of a new buffer signal: nobody works on it but the driver that clears it.",
-        &[Fault::Panics],
+        &[Fault::ExportsNoDmaBuf],
         a_new_buffer_is_not_in_use,
     ),
     check(
@@ -40,7 +40,7 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "what_is_no_fence_is_refused",
         "A descriptor that is no sync_file is refused as a fence.",
-        &[Fault::Panics],
+        &[Fault::ExportsNoDmaBuf],
         what_is_no_fence_is_refused,
     ),
 ];

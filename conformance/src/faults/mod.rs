@@ -36,6 +36,8 @@ pub enum Fault {
     StaleData,
     /// All buffers are the same memory.
     SharedMemory,
+    /// What is exported is a file, and no DMA-buf.
+    ExportsNoDmaBuf,
     /// Every export is another DMA-buf.
     ExportsAnew,
     /// Buffers do not say who made them.
@@ -66,4 +68,40 @@ pub enum Fault {
     Panics,
     /// A capability is told that the provider does not have.
     FalseCapability,
+}
+
+impl Fault {
+    /// All faults.
+    pub const ALL: [Self; 30] = [
+        Self::Nameless,
+        Self::WrongKind,
+        Self::NoHeaps,
+        Self::AbsurdHeaps,
+        Self::CapabilityWithoutHeap,
+        Self::LargerBuffers,
+        Self::WrongSize,
+        Self::ShortExport,
+        Self::RoundsSizes,
+        Self::WrongErrorKind,
+        Self::NoRemedy,
+        Self::IgnoresRequire,
+        Self::StaleData,
+        Self::SharedMemory,
+        Self::ExportsNoDmaBuf,
+        Self::ExportsAnew,
+        Self::NoExporter,
+        Self::IgnoresName,
+        Self::LeakedDescriptor,
+        Self::LeakedMemory,
+        Self::LyingResidency,
+        Self::UnknownResidency,
+        Self::NoEvidence,
+        Self::MovingLook,
+        Self::OneBuffer,
+        Self::OneThread,
+        Self::Hangs,
+        Self::Crashes,
+        Self::Panics,
+        Self::FalseCapability,
+    ];
 }

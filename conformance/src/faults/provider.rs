@@ -10,6 +10,8 @@ use devmem_provider::{
     Residency, ResidencyEvidence, Result, base_page_size,
 };
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use super::Fault;
 
 /// Another provider, with one fault put in.
@@ -221,6 +223,11 @@ impl Buffer for FaultyBuffer {
     fn export(&self) -> Result<DmaBuf> {
         match (self.fault, &self.exported) {
             (Fault::ExportsAnew, _) => self.provider.allocate(&Request::bytes(self.inner.size()))?.export(),
+            (Fault::ExportsNoDmaBuf, _) => {
+                let file = memfd_create(c"no DMA-buf", MFdFlags::MFD_CLOEXEC);
+                let file = file.map_err(|errno| Error::from_errno(errno, "create a file in memory"))?;
+                Ok(DmaBuf::from_exporter(file, self.inner.size()))
+            }
             (Fault::LeakedDescriptor, _) => {
                 let dma_buf = self.inner.export()?;
                 std::mem::forget(dma_buf.try_clone()?);

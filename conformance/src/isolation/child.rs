@@ -62,10 +62,12 @@ fn play(name: &str, roles: &[(&str, Role)]) -> std::io::Result<()> {
 }
 
 fn attempt(check: &Check, context: &Context<'_>) -> crate::Outcome {
-    for need in check.needs {
-        need.probe(context).map_err(Stop::Skip)?;
-    }
+    let all = || {
+        for need in check.needs {
+            need.probe(context).map_err(Stop::Skip)?;
+        }
+        (check.run)(context)
+    };
     // A panic is a finding like any other; its message is on standard error, which the parent keeps.
-    catch_unwind(AssertUnwindSafe(|| (check.run)(context)))
-        .unwrap_or_else(|_| Err(Stop::fail("it panicked; see its output")))
+    catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(Stop::fail("it panicked; see its output")))
 }

@@ -1,0 +1,126 @@
+//! The checks on providers that are right, and on providers that are wrong on purpose.
+//!
+//! Started on the host, this program boots the lab and runs itself in the guest, where the tests are. In the guest it is
+//! started again for each check, with the provider and the fault among its arguments.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use devmem_backends::discover;
+use devmem_conformance::checks::CHECKS;
+use devmem_conformance::faults::FaultyProvider;
+use devmem_conformance::{Check, Environment, Fault, Report, Verdict, run};
+use devmem_provider::Provider;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The providers that stand for the others: one without a device and one with memory of its own.
+const PROVIDERS: [&str; 2] = ["udmabuf", "virtio-gpu"];
+
+/// Begins the argument that tells what to check: `--provider=NAME`, or `--provider=NAME,FAULT`.
+const SUBJECT: &str = "--provider=";
+
+/// The provider, with its fault, that this process was started for.
+fn subject() -> Option<Arc<dyn Provider>> {
+    let argument = std::env::args().find_map(|argument| argument.strip_prefix(SUBJECT).map(str::to_owned))?;
+    let (name, fault) = argument.split_once(',').unwrap_or((&argument, ""));
+    let provider = discover().find(name).ok()?;
+    match Fault::ALL.into_iter().find(|known| format!("{known:?}") == fault) {
+        Some(fault) => Some(Arc::new(FaultyProvider::new(provider, fault))),
+        None => Some(provider),
+    }
+}
+
+/// Checks a provider in processes that are started with its name and fault.
+fn check(name: &str, fault: Option<Fault>, filters: Vec<String>) -> Result<Report, Failed> {
+    let provider = discover().find(name).map_err(|error| error.to_string())?;
+    let argument = match fault {
+        Some(fault) => format!("{SUBJECT}{name},{fault:?}"),
+        None => format!("{SUBJECT}{name}"),
+    };
+    let mut environment = Environment::default();
+    environment.arguments = vec![argument.into()];
+    environment.filters = filters;
+    environment.limit = (fault == Some(Fault::Hangs)).then_some(Duration::from_secs(3));
+    Ok(run(&*provider, &environment))
+}
+
+/// What the honest providers came to, so that each is checked once.
+static HONEST: Mutex<BTreeMap<&str, Report>> = Mutex::new(BTreeMap::new());
+
+fn honest(name: &'static str) -> Result<Report, Failed> {
+    let mut known = HONEST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(report) = known.get(name) {
+        return Ok(report.clone());
+    }
+    Ok(known.entry(name).or_insert(check(name, None, Vec::new())?).clone())
+}
+
+fn nothing_fails(name: &'static str) -> Result<(), Failed> {
+    let report = honest(name)?;
+    print!("{}", devmem_conformance::report::text::write(std::slice::from_ref(&report)));
+    if report.entries.len() != CHECKS.len() {
+        return Err(format!("{} of {} checks ran", report.entries.len(), CHECKS.len()).into());
+    }
+    if !report.is_success() {
+        return Err(format!("{} checks fail", report.count(Verdict::Fail)).into());
+    }
+    Ok(())
+}
+
+/// Every fault that a check names is caught by it, on a provider for which it is one: one that has huge pages does not
+/// lie when it says so.
+fn faults_are_caught(check_to_try: &Check) -> Result<(), Failed> {
+    let full_name = check_to_try.full_name();
+    let says_something = |name: &'static str| {
+        honest(name).is_ok_and(|report| {
+            let entry = report.entries.iter().find(|entry| entry.check == full_name);
+            entry.is_some_and(|entry| entry.verdict == Verdict::Pass)
+        })
+    };
+    let providers: Vec<&str> = PROVIDERS.into_iter().filter(|&name| says_something(name)).collect();
+    for &fault in check_to_try.catches {
+        let mut entries = Vec::new();
+        for &provider in &providers {
+            entries.extend(check(provider, Some(fault), vec![full_name.clone()])?.entries);
+            if let Some(entry) = entries.last().filter(|entry| entry.verdict == Verdict::Fail) {
+                println!("{full_name} catches {fault:?}: {}", entry.reason.as_deref().unwrap_or_default());
+                break;
+            }
+        }
+        if entries.last().is_none_or(|entry| entry.verdict != Verdict::Fail) {
+            return Err(format!("{fault:?} is not caught on {providers:?}: {entries:?}").into());
+        }
+    }
+    Ok(())
+}
+
+fn every_fault_is_caught_by_a_check() -> Result<(), Failed> {
+    let is_caught = |fault: &&Fault| CHECKS.iter().any(|check| check.catches.contains(fault));
+    let missed: Vec<&Fault> = Fault::ALL.iter().filter(|fault| !is_caught(fault)).collect();
+    if missed.is_empty() { Ok(()) } else { Err(format!("no check catches {missed:?}").into()) }
+}
+
+fn main() -> ExitCode {
+    devmem_lab::test_program().gpu("virtio-gpu").main(|| {
+        if let Some(provider) = subject() {
+            // Does its check and ends the process.
+            run(&*provider, &Environment::default());
+            return ExitCode::FAILURE;
+        }
+        let mut arguments = Arguments::from_args();
+        // Checks that count memory are disturbed by others.
+        arguments.test_threads = Some(1);
+        let mut trials: Vec<Trial> = Vec::new();
+        for name in PROVIDERS {
+            trials.push(Trial::test(format!("{name}::nothing_fails"), move || nothing_fails(name)));
+        }
+        trials.push(Trial::test("every_fault_is_caught_by_a_check", every_fault_is_caught_by_a_check));
+        for check in CHECKS {
+            let name = format!("{}::faults_are_caught", check.full_name());
+            trials.push(Trial::test(name, move || faults_are_caught(check)));
+        }
+        libtest_mimic::run(&arguments, trials).exit_code()
+    })
+}
