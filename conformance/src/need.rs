@@ -1,7 +1,9 @@
 //! What a check needs, each found by trying it.
 
+use std::fmt;
+
 use devmem_provider::dma_buf::FenceUse;
-use devmem_provider::{Capabilities, Request};
+use devmem_provider::{Capabilities, DmaBuf, ErrorKind};
 
 use crate::context::Context;
 use crate::verdict::Skip;
@@ -40,20 +42,36 @@ impl Need {
             Self::Capability(_) | Self::Lack(_) => Ok(()),
             Self::SyncFile => {
                 let attempt = || {
-                    let buffer = provider.allocate(&Request::bytes(context.size()?))?;
-                    buffer.export()?.export_sync_file(FenceUse::Read)
+                    let exported = context.dma_buf()?;
+                    // What is no DMA-buf says the same as a kernel without sync_files.
+                    DmaBuf::from_fd(exported.into_fd()?)?.export_sync_file(FenceUse::Read)
                 };
-                attempt().map(drop).map_err(|error: devmem_provider::Error| Skip {
-                    reason: error.to_string(),
-                    found_by: "an export of the fences of a new buffer".to_owned(),
-                    remedy: error.remedy_text().map(str::to_owned),
-                })
+                match attempt() {
+                    Err(error) if error.kind() == ErrorKind::Unsupported => Err(Skip {
+                        reason: error.to_string(),
+                        found_by: "an export of the fences of a new buffer".to_owned(),
+                        remedy: error.remedy_text().map(str::to_owned),
+                    }),
+                    // Any other failure is for the check to find.
+                    _ => Ok(()),
+                }
             }
             Self::Proc => std::fs::read_dir("/proc/self/fd").map(drop).map_err(|error| Skip {
                 reason: format!("/proc/self/fd cannot be listed: {error}"),
                 found_by: "listing it".to_owned(),
                 remedy: Some("mount /proc".to_owned()),
             }),
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capability(wanted) => f.write_str(&names(*wanted)),
+            Self::Lack(unwanted) => write!(f, "no {}", names(*unwanted)),
+            Self::SyncFile => f.write_str("sync_files in the kernel"),
+            Self::Proc => f.write_str("/proc"),
         }
     }
 }

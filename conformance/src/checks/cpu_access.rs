@@ -53,7 +53,7 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "unaligned_copies",
         "Copies of odd lengths from odd places touch exactly their bytes.",
-        &[Fault::StaleData],
+        &[Fault::ExportsNoDmaBuf],
         unaligned_copies,
     ),
     check(

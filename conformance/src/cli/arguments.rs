@@ -1,0 +1,119 @@
+//! What can be asked for.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use devmem_conformance::Shard;
+
+/// Checks whether providers of device memory work with the NIC receive path, and says what exactly does not.
+///
+/// Exit status: 0 if nothing failed, 1 if a check failed, 2 for bad usage, 3 if there is nothing to check here.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check providers.
+    Run(RunOptions),
+    /// List the checks, one a line.
+    List(ListOptions),
+    /// Tell what a check proves, needs and catches.
+    Explain(ExplainOptions),
+    /// Tell what changed between two reports.
+    Compare(CompareOptions),
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// What the kernel's CI reads.
+    Ktap,
+    /// JUnit XML, what most CI servers read.
+    Junit,
+    /// One object; see the documentation.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunOptions {
+    /// A provider: its name, a PCI address or a device node; may be repeated. By default all of this machine.
+    #[arg(long = "provider", value_name = "PROVIDER")]
+    pub(super) providers: Vec<String>,
+    /// Only checks whose name contains this; may be repeated.
+    #[arg(long = "filter", value_name = "TEXT")]
+    pub(super) filters: Vec<String>,
+    /// Only the I-th of N parts of the checks, from 1.
+    #[arg(long, value_name = "I/N")]
+    pub(super) shard: Option<Part>,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// Write the report into this folder in every format as well.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListOptions {
+    /// Only checks whose name contains this; may be repeated.
+    #[arg(long = "filter", value_name = "TEXT")]
+    pub(super) filters: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainOptions {
+    /// The check's name, as `list` prints it.
+    pub(super) check: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompareOptions {
+    /// A report as JSON.
+    pub(super) before: PathBuf,
+    /// Another one.
+    pub(super) after: PathBuf,
+}
+
+/// A part of the checks, as it is written: from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part(pub(super) Shard);
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(index, count)| {
+            Some((index.parse::<usize>().ok()?, count.parse::<usize>().ok()?))
+        });
+        match numbers {
+            Some((index, count)) if index >= 1 && index <= count => Ok(Self(Shard { index: index - 1, count })),
+            _ => Err("write which part of how many: 1/4 to 4/4".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn parts_are_counted_from_one() {
+        assert_eq!("2/3".parse(), Ok(Part(Shard { index: 1, count: 3 })));
+        for wrong in ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"] {
+            assert!(wrong.parse::<Part>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `run`.
+
+use std::fs;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::Path;
+use std::sync::Arc;
+
+use devmem_backends::discover;
+use devmem_conformance::report::{self, Entry};
+use devmem_conformance::{Check, Environment, Progress, Report, run_with};
+use devmem_provider::{Error, Provider, Result};
+
+use super::Status;
+use super::arguments::{Format, RunOptions};
+
+pub(super) fn run(options: &RunOptions) -> Result<Status> {
+    let providers = providers(options)?;
+    if providers.is_empty() {
+        eprintln!("there is no provider of device memory on this machine{}", discover());
+        return Ok(Status::Nothing);
+    }
+    if let Some(folder) = &options.out {
+        fs::create_dir_all(folder).map_err(|error| Error::from_io(error, "create").on(folder.display()))?;
+    }
+    let mut reports = Vec::new();
+    for provider in providers {
+        let mut environment = Environment::default();
+        let name = provider.identity().name.clone();
+        environment.arguments = ["run", "--provider", &name].map(Into::into).to_vec();
+        environment.filters.clone_from(&options.filters);
+        environment.shard = options.shard.map(|part| part.0);
+        reports.push(run_with(&*provider, &environment, &mut Line { provider: name }));
+    }
+    if reports.iter().all(|report| report.entries.is_empty()) {
+        eprintln!("no check was chosen; `devmem-conformance list` shows them all");
+        return Ok(Status::Nothing);
+    }
+    print(&rendered(options.format, &reports))?;
+    if let Some(folder) = &options.out {
+        for (name, format) in [
+            ("report.txt", Format::Text),
+            ("report.ktap", Format::Ktap),
+            ("report.xml", Format::Junit),
+            ("report.json", Format::Json),
+        ] {
+            write(&folder.join(name), &rendered(format, &reports))?;
+        }
+    }
+    Ok(if reports.iter().all(Report::is_success) { Status::Success } else { Status::Failure })
+}
+
+fn providers(options: &RunOptions) -> Result<Vec<Arc<dyn Provider>>> {
+    if options.providers.is_empty() {
+        return Ok(discover().providers);
+    }
+    options.providers.iter().map(|selector| discover().find(selector)).collect()
+}
+
+fn rendered(format: Format, reports: &[Report]) -> String {
+    match format {
+        Format::Text => report::text::write(reports),
+        Format::Ktap => report::ktap::write(reports),
+        Format::Junit => report::junit::write(reports),
+        Format::Json => report::json::write(reports),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|error| Error::from_io(error, "write a report").on(path.display()))
+}
+
+/// Prints, and takes a reader that went away for the end.
+pub(super) fn print(text: &str) -> Result<()> {
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::from_io(error, "write to standard output"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One line on a terminal that says what runs.
+struct Line {
+    provider: String,
+}
+
+impl Progress for Line {
+    fn begins(&mut self, check: &Check, number: usize, count: usize) {
+        if stderr().is_terminal() {
+            eprint!("\r\x1b[K{} {number}/{count} {}", self.provider, check.full_name());
+        }
+    }
+
+    fn ended(&mut self, _entry: &Entry) {
+        if stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
