@@ -89,11 +89,13 @@ impl FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = text.split_once('/').and_then(|(index, count)| {
-            Some((index.parse::<usize>().ok()?, count.parse::<usize>().ok()?))
-        });
+        let numbers = text
+            .split_once('/')
+            .and_then(|(index, count)| Some((index.parse::<usize>().ok()?, count.parse::<usize>().ok()?)));
         match numbers {
-            Some((index, count)) if index >= 1 && index <= count => Ok(Self(Shard { index: index - 1, count })),
+            Some((index, count)) if index >= 1 && index <= count => {
+                Ok(Self(Shard { index: index - 1, count }))
+            }
             _ => Err("write which part of how many: 1/4 to 4/4".to_owned()),
         }
     }
