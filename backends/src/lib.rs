@@ -22,6 +22,7 @@ pub mod dma_heap;
         feature = "nouveau",
         feature = "vgem",
         feature = "virtio_gpu",
+        feature = "vulkan",
         feature = "xe"
     )),
     allow(dead_code, unused_imports)
@@ -40,6 +41,8 @@ pub mod udmabuf;
 pub mod vgem;
 #[cfg(feature = "virtio_gpu")]
 pub mod virtio_gpu;
+#[cfg(feature = "vulkan")]
+pub mod vulkan;
 #[cfg(feature = "xe")]
 pub mod xe;
 
