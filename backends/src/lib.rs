@@ -5,7 +5,8 @@
 //! # Adding a backend
 //!
 //! Write it as a module that implements [`devmem_provider::Provider`], add a feature, and name it in the
-//! list [`BACKENDS`]. Nothing else knows backends by name.
+//! list [`BACKENDS`]. Nothing else knows backends by name, except that the Vulkan backend lists the kernel drivers which
+//! it asks where a buffer is.
 
 #[cfg(feature = "amdgpu")]
 pub mod amdgpu;
@@ -46,4 +47,4 @@ pub mod vulkan;
 #[cfg(feature = "xe")]
 pub mod xe;
 
-pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover};
+pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover, find};
