@@ -18,7 +18,7 @@ use super::semaphore::{BinarySemaphore, TimelineSemaphore};
 /// How many sync_files a submission can wait for.
 const MOST_WAITS: usize = 4;
 
-/// How long is waited at once where there is no other limit: a lost device ends a wait in any case.
+/// How long is waited at once where there is no other limit.
 const LONG: Duration = Duration::from_secs(1);
 
 /// Reads and writes by anything on the device.
@@ -122,6 +122,14 @@ impl Commands {
         }
     }
 
+    /// Waits until it is free. A device that does not end its work is lost, and its driver says so.
+    pub(crate) fn wait(&self) -> VkResult<()> {
+        if let State::Submitted(timeline, value) = &self.state {
+            while !timeline.wait(*value, LONG)? {}
+        }
+        Ok(())
+    }
+
     /// Lets go of what was recorded, and of all that it used. `NOT_READY` if it is not completed.
     pub(crate) fn clear(&mut self) -> VkResult<()> {
         if !self.is_free()? {
@@ -217,10 +225,8 @@ impl Commands {
 
 impl Drop for Commands {
     fn drop(&mut self) {
-        if let State::Submitted(timeline, value) = &self.state {
-            // An error says that the device is lost, and nothing of it executes any more.
-            while let Ok(false) = timeline.wait(*value, LONG) {}
-        }
+        // An error says that the device is lost, and nothing of it executes any more.
+        let _ = self.wait();
         // SAFETY: nobody else has the handles, and the device does not use them any more.
         unsafe { self.device.raw().destroy_command_pool(self.pool, None) };
     }
@@ -242,9 +248,9 @@ pub(crate) struct Recording<'commands> {
 }
 
 impl Recording<'_> {
-    /// Takes buffers over from those who share them (Vulkan specification, "Queue Family Ownership Transfer"), and
+    /// Takes two buffers, or one named twice, over from those who share them (Vulkan specification, "Queue Family Ownership Transfer"), and
     /// orders what follows behind everything that was submitted to the queue before.
-    pub(crate) fn acquire(&mut self, buffers: &[&Arc<BoundBuffer>]) {
+    pub(crate) fn acquire(&mut self, buffers: &[&Arc<BoundBuffer>; 2]) {
         let after = vk::MemoryBarrier::default()
             .src_access_mask(vk::AccessFlags::MEMORY_WRITE)
             .dst_access_mask(ALL_ACCESS);
@@ -255,7 +261,7 @@ impl Recording<'_> {
     }
 
     /// Hands buffers back, with what was written, and makes what was written to others visible to the CPU.
-    pub(crate) fn release(&mut self, buffers: &[&Arc<BoundBuffer>]) {
+    pub(crate) fn release(&mut self, buffers: &[&Arc<BoundBuffer>; 2]) {
         let to_host = vk::MemoryBarrier::default()
             .src_access_mask(vk::AccessFlags::MEMORY_WRITE)
             .dst_access_mask(vk::AccessFlags::HOST_READ);
@@ -277,14 +283,14 @@ impl Recording<'_> {
     fn barrier(
         &mut self,
         memory: &[vk::MemoryBarrier<'_>],
-        buffers: &[&Arc<BoundBuffer>],
+        buffers: &[&Arc<BoundBuffer>; 2],
         direct: impl for<'a> Fn(vk::BufferMemoryBarrier<'a>) -> vk::BufferMemoryBarrier<'a>,
     ) {
-        const MOST: usize = 2;
-        let mut barriers = [vk::BufferMemoryBarrier::default(); MOST];
+        let mut barriers = [vk::BufferMemoryBarrier::default(); 2];
         let mut count = 0;
-        for buffer in buffers.iter().filter(|buffer| buffer.is_shared()) {
-            if let Some(barrier) = barriers.get_mut(count) {
+        for (index, buffer) in buffers.iter().enumerate() {
+            let is_first = buffers.iter().position(|other| Arc::ptr_eq(other, buffer)) == Some(index);
+            if let Some(barrier) = barriers.get_mut(count).filter(|_| is_first && buffer.is_shared()) {
                 *barrier =
                     direct(vk::BufferMemoryBarrier::default().buffer(buffer.raw()).size(vk::WHOLE_SIZE));
                 count += 1;
