@@ -4,6 +4,9 @@
 //! layer watches every test, and what it says makes the test fail.
 
 mod absence;
+mod copies;
+#[path = "../harness/every_copy/mod.rs"]
+mod every_copy;
 #[path = "../gpus/exhaustion.rs"]
 mod exhaustion;
 #[path = "../harness/mod.rs"]
@@ -83,6 +86,7 @@ fn trials(validation: &Validation) -> Vec<Trial> {
         ("absence::without_a_driver", absence::without_a_driver),
         ("absence::without_udmabuf", absence::without_udmabuf),
         ("a_device_that_the_cpu_executes_says_so", a_device_that_the_cpu_executes_says_so),
+        ("copies::every_device_copies", copies::every_device_copies),
         ("imports::of_every_exporter", imports::of_every_exporter),
         ("imports::of_what_is_no_dma_buf", imports::of_what_is_no_dma_buf),
         ("imports::of_the_wrong_size", imports::of_the_wrong_size),
@@ -99,6 +103,9 @@ fn trials(validation: &Validation) -> Vec<Trial> {
             let run = move || test(&*find(name)?);
             trials.push(watched(format!("{device}::{test_name}"), validation, run));
         }
+    }
+    for (name, test) in copies::WAYS.iter().flat_map(copies::Way::tests) {
+        trials.push(watched(name, validation, test));
     }
     trials.push(watched("validation::is_on".to_owned(), validation, {
         let validation = validation.clone();
