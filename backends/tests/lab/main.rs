@@ -60,7 +60,11 @@ fn main() -> ExitCode {
         for &(name, test) in COPY_TESTS {
             trials.push(trial(format!("cpu_copy::{name}"), move || {
                 let provider = find("udmabuf")?;
-                test(&Copies { copy: Arc::new(CpuCopy), source: Arc::clone(&provider), destination: provider })
+                test(&Copies {
+                    copy: Arc::new(CpuCopy),
+                    source: Arc::clone(&provider),
+                    destination: provider,
+                })
             }));
         }
         libtest_mimic::run(&arguments, trials).exit_code()

@@ -7,7 +7,7 @@ use devmem_backends::vulkan::{CopyOptions, GatherMethod};
 use devmem_provider::device_copy::Worker;
 use devmem_provider::{Capabilities, Provider};
 
-use crate::every_copy::{COPY_TESTS, CopyTest, Copies};
+use crate::every_copy::{COPY_TESTS, Copies, CopyTest};
 use crate::harness::{Failure, Outcome};
 use crate::{SOFTWARE, device, ensure};
 
@@ -23,7 +23,12 @@ pub(crate) struct Way {
 pub(crate) const WAYS: &[Way] = &[
     Way { name: "commands", source: "udmabuf", destination: SOFTWARE, method: GatherMethod::Commands },
     Way { name: "shader", source: SOFTWARE, destination: SOFTWARE, method: GatherMethod::Shader },
-    Way { name: "shader_from_dma_heap", source: "dma-heap", destination: "vgem", method: GatherMethod::Shader },
+    Way {
+        name: "shader_from_dma_heap",
+        source: "dma-heap",
+        destination: "vgem",
+        method: GatherMethod::Shader,
+    },
 ];
 
 impl Way {

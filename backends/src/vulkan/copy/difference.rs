@@ -54,11 +54,8 @@ pub(crate) fn first_difference(
         let (left_window, left_start) = window(piece.offset + done, length);
         let (right_window, right_start) = window(other.offset + done, length);
         work.clear()?;
-        let windows = [
-            (&left, left_window),
-            (&right, right_window),
-            (found.buffer(), Window { offset: 0, length: 4 }),
-        ];
+        let windows =
+            [(&left, left_window), (&right, right_window), (found.buffer(), Window { offset: 0, length: 4 })];
         if let Some(bindings) = Arc::get_mut(&mut bindings) {
             for (binding, (buffer, window)) in (0..).zip(windows) {
                 bindings.bind(binding, buffer, window).map_err(failed)?;

@@ -191,7 +191,9 @@ impl VulkanGather {
 
     /// Counts what is completed when so many submissions are.
     fn count(&mut self, submissions: u64) {
-        while let Some((batch, _)) = self.unfinished.front().copied().filter(|&(_, after)| after <= submissions) {
+        while let Some((batch, _)) =
+            self.unfinished.front().copied().filter(|&(_, after)| after <= submissions)
+        {
             self.completed = batch;
             self.unfinished.pop_front();
         }

@@ -25,7 +25,8 @@ pub(crate) fn scratch(shared: &Shared, bytes: u64) -> Result<MappedBuffer> {
         .or_else(|| of_sort(Flags::HOST_VISIBLE | Flags::HOST_COHERENT))
         .ok_or_else(|| {
             let reason = "the driver has no memory type that is visible to the host and coherent";
-            shared.refuse("allocate memory that the CPU and shaders share", reason)
+            shared
+                .refuse("allocate memory that the CPU and shaders share", reason)
                 .with_kind(ErrorKind::Protocol)
         })?;
     let bound = BoundBuffer::new(buffer, memory_type, Source::Private).map_err(failed)?;
@@ -50,6 +51,8 @@ fn checked(
 ) -> Result<()> {
     match outcome {
         Some(outcome) => outcome.map_err(|code| shared.failed(code, operation)),
-        None => Err(shared.refuse(operation, "the list is longer than its buffer").with_kind(ErrorKind::InvalidInput)),
+        None => Err(shared
+            .refuse(operation, "the list is longer than its buffer")
+            .with_kind(ErrorKind::InvalidInput)),
     }
 }

@@ -22,9 +22,8 @@ const MOST_WAITS: usize = 4;
 const LONG: Duration = Duration::from_secs(1);
 
 /// Reads and writes by anything on the device.
-const ALL_ACCESS: vk::AccessFlags = vk::AccessFlags::from_raw(
-    vk::AccessFlags::MEMORY_READ.as_raw() | vk::AccessFlags::MEMORY_WRITE.as_raw(),
-);
+const ALL_ACCESS: vk::AccessFlags =
+    vk::AccessFlags::from_raw(vk::AccessFlags::MEMORY_READ.as_raw() | vk::AccessFlags::MEMORY_WRITE.as_raw());
 
 /// How far the work has come that was submitted with it, in submissions.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use devmem_provider::{ErrorKind, Extent};
 use sha2::{Digest, Sha256};
 
-use super::bytes::{self, Random};
 use super::Copies;
+use super::bytes::{self, Random};
 use crate::ensure;
 use crate::harness::{Outcome, SIZE};
 
@@ -22,7 +22,8 @@ fn check_digests(copies: &Copies, size: u64, pieces: &[Extent]) -> Outcome {
 }
 
 pub(super) fn hashes_of_any_length(copies: &Copies) -> Outcome {
-    let lengths = [0, 1, 2, 3, 4, 54, 55, 56, 57, 60, 63, 64, 65, 118, 119, 120, 121, 127, 128, 129, 4096, 5000];
+    let lengths =
+        [0, 1, 2, 3, 4, 54, 55, 56, 57, 60, 63, 64, 65, 118, 119, 120, 121, 127, 128, 129, 4096, 5000];
     let mut pieces = Vec::new();
     for offset in [0, 1, 2, 3, 64, 4095] {
         pieces.extend(lengths.map(|length| Extent::new(offset, length)));

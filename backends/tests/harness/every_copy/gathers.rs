@@ -153,7 +153,8 @@ pub(super) fn what_is_outside_or_overlaps(copies: &Copies) -> Outcome {
         (good, SIZE - 8191),
         (good, u64::MAX),
     ] {
-        let error = gather.submit(&[good, fragment], offset).err().ok_or(format!("{fragment} at {offset}"))?;
+        let error =
+            gather.submit(&[good, fragment], offset).err().ok_or(format!("{fragment} at {offset}"))?;
         ensure!(error.kind() == ErrorKind::InvalidInput, "{error}");
     }
     let mut within = copies.copy.gather(&source, &source, Fences::Explicit)?;

@@ -78,8 +78,12 @@ impl VgemBuffer {
             Ok(provider) => OpenOptions::new().read(true).write(true).open(&provider.identity().node)?,
             Err(error) => return skip(error),
         };
-        let mut dumb =
-            CreateDumb { width: u32::try_from(bytes)?, height: 1, bits_per_pixel: 8, ..CreateDumb::default() };
+        let mut dumb = CreateDumb {
+            width: u32::try_from(bytes)?,
+            height: 1,
+            bits_per_pixel: 8,
+            ..CreateDumb::default()
+        };
         // SAFETY: the structure is what the request reads and writes; so below.
         unsafe { create_dumb(node.as_raw_fd(), &mut dumb) }?;
         let flags = (nix::libc::O_CLOEXEC | nix::libc::O_RDWR) as u32;
