@@ -9,7 +9,7 @@
 //! | asked for | memory types that are tried, one after the other |
 //! |---|---|
 //! | nothing, or CPU-visible device-local memory preferred | device-local and host-visible, then system memory |
-//! | device-local memory preferred | device-local, rather not host-visible, then system memory |
+//! | device-local memory preferred | device-local, host-visible if all of it is, then system memory |
 //! | either of them required | the same without system memory; a fallback of the kernel is seen, and is an error |
 //! | system memory | host-visible and cached, of a heap that is not the device's own |
 //!
