@@ -2,11 +2,13 @@
 
 use devmem_lab::Machine;
 
-/// Prints the devices, the layer among the calls and its messages on standard error.
+/// Prints the devices; the layer's messages are on standard error. It says that it is active where something is switched
+/// on that is off by default.
 const SCRIPT: &str = "
     set -e
     export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation
     export VK_KHRONOS_VALIDATION_LOG_FILENAME=/dev/stderr VK_KHRONOS_VALIDATION_REPORT_FLAGS=error,warn,info
+    export VK_KHRONOS_VALIDATION_VALIDATE_SYNC=true VK_KHRONOS_VALIDATION_DEBUG_ACTION=VK_DBG_LAYER_ACTION_LOG_MSG
     vulkaninfo --summary";
 
 #[test]
