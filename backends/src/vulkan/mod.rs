@@ -13,6 +13,9 @@
 //! | either of them required | the same without system memory; a fallback of the kernel is seen, and is an error |
 //! | system memory | host-visible and cached, of a heap that is not the device's own |
 //!
+//! Where the CPU reaches only a window of the device's memory, device-local memory is taken outside of it. Drivers may
+//! forbid to map it then, and no peer reaches it: ask for CPU-visible memory to have either.
+//!
 //! What Vulkan calls device-local on a part of the processor is system memory here. Where memory is now, and whether an
 //! importer's attachment moved it, Vulkan does not tell: the kernel driver of the same device is asked, as its own
 //! backend asks it. A device that the CPU executes exports its buffers by udmabuf, and they stay in system memory.

@@ -25,8 +25,8 @@ use harness::every_provider::{PROVIDER_TESTS, ProviderTest};
 use harness::{Failure, Outcome, trial};
 use validation::Validation;
 
-/// The GPU: with little enough memory to exhaust it.
-const GPU: &str = "amdgpu:hainan,vram=128M";
+/// The guest's memory in bytes: that of its GPU, which is exhausted, must fit in it twice.
+const MEMORY: u64 = 2 << 30;
 
 /// The device that every guest has.
 pub(crate) const SOFTWARE: &str = "vulkan:llvmpipe";
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
     if absence::is_child() {
         return absence::child();
     }
-    let program = devmem_lab::test_program().vulkan().gpu(GPU).module("vgem");
+    let program = devmem_lab::test_program().memory(MEMORY).vulkan().gpu("amdgpu").module("vgem");
     let program =
         Validation::SETTINGS.iter().fold(program, |program, (name, value)| program.environment(name, value));
     program.main(|| {
