@@ -21,7 +21,7 @@ const PORT: u16 = 5201;
 /// Fills the matrix and prints it.
 pub(crate) fn run(options: &MatrixOptions) -> Result<()> {
     nic::restore_on_signals()?;
-    let discovery = match &options.provider {
+    let mut discovery = match &options.provider {
         Some(selector) => Discovery { providers: vec![find(selector)?], unavailable: Vec::new() },
         None => discover(),
     };
