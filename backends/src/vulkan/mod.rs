@@ -35,9 +35,11 @@ mod heaps;
 mod identity;
 mod import;
 mod instance;
+#[allow(dead_code, reason = "the copy on the device needs it")]
 mod memory_properties;
 mod provider;
 mod residency;
+#[allow(dead_code, reason = "the copy on the device needs the rest")]
 mod sys;
 mod usage;
 
