@@ -22,13 +22,8 @@ pub(crate) struct Way {
 
 pub(crate) const WAYS: &[Way] = &[
     Way { name: "commands", source: "udmabuf", destination: SOFTWARE, method: GatherMethod::Commands },
-    Way { name: "shader", source: SOFTWARE, destination: SOFTWARE, method: GatherMethod::Shader },
-    Way {
-        name: "shader_from_dma_heap",
-        source: "dma-heap",
-        destination: "vgem",
-        method: GatherMethod::Shader,
-    },
+    Way { name: "indirect", source: "dma-heap", destination: SOFTWARE, method: GatherMethod::Indirect },
+    Way { name: "shader", source: SOFTWARE, destination: "vgem", method: GatherMethod::Shader },
 ];
 
 impl Way {

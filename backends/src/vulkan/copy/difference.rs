@@ -39,7 +39,7 @@ pub(crate) fn first_difference(
     let failed = |code| shared.failed(code, COMPARE);
     let pipeline = shared.pipeline(&shared.first_difference)?;
     let mut bindings = Arc::new(Bindings::new(&pipeline).map_err(failed)?);
-    let mut found = scratch::scratch(shared, 4)?;
+    let mut found = scratch::scratch(shared, 4, scratch::FOR_SHADERS)?;
     let mut work = Work::new(shared, COMPARE)?;
     let alignment = shared.device.limits().min_storage_buffer_offset_alignment.max(4);
     // A window of a buffer, and where the bytes begin in it.
