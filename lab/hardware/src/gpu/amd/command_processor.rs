@@ -35,9 +35,13 @@ pub(super) fn execute(chip: &mut Chip, index: usize) {
         return;
     }
     let Some(ring) = rings::of_command_processor(chip, index).filter(|ring| !ring.is_empty()) else { return };
-    let mut run = Run { chip, ring: index, budget: Budget::new() };
+    let mut run = Run { chip, ring: index, budget: Budget::new(), shaders: false };
     if let Ok(words) = ring.fetch(run.chip, &mut run.budget) {
         run.packets(&words, 0, 0);
+    }
+    if run.shaders {
+        let told = format_args!("command ring {index}: shaders pass without effect");
+        run.chip.misuse.trace(&run.chip.name, told);
     }
     ring.finish(run.chip);
 }
@@ -47,6 +51,8 @@ struct Run<'a> {
     chip: &'a mut Chip,
     ring: usize,
     budget: Budget,
+    /// Packets that start shaders were passed over.
+    shaders: bool,
 }
 
 impl Run<'_> {
@@ -145,10 +151,7 @@ impl Run<'_> {
                 }
                 self.chip.write(vmid, to, bytes)?;
             }
-            Packet::Shaders => {
-                let told = format_args!("command ring {}: shaders pass without effect", self.ring);
-                self.chip.misuse.trace(&self.chip.name, told);
-            }
+            Packet::Shaders => self.shaders = true,
             Packet::EndOfPipe { address, data, interrupt } => {
                 match data {
                     EndOfPipeData::Nothing => {}

@@ -99,7 +99,7 @@ fn chains_end_somewhere() {
     let mut bench = Bench::new();
     let chip = &mut bench.chip;
     let itself = [0xc002_3200, GART_BUFFER as u32, 0, 1 << 20 | 4];
-    let mut run = Run { chip, ring: 1, budget: Budget::of(4000, 0) };
+    let mut run = Run { chip, ring: 1, budget: Budget::of(4000, 0), shaders: false };
     let words = itself.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     run.chip.write(0, GART_BUFFER, &words).unwrap();
     run.packets(&itself, 0, 1);

@@ -1,7 +1,8 @@
 //! Contexts, commands and moves of memory.
 
-use super::super::Device;
+use super::super::commands::Share;
 use super::super::registers::offsets::RESET;
+use super::super::{Device, State};
 use super::bench::{Bench, COPY, RAM, RENDER, RING_SIZE, SCRATCH};
 
 /// Commands.
@@ -254,6 +255,23 @@ fn blocks_that_are_tiled_or_compressed_are_refused() {
         let (bench, _) = with_pages("xe");
         bench.execute(&block_copy([127 | 1 << bit, 0, 1 << 16 | 1], 0, [63, 0], 0));
         assert_eq!(bench.misuse().len(), 1, "{:?}", bench.misuse());
+    }
+}
+
+#[test]
+fn commands_after_shaders_are_executed() {
+    for (header, shaders) in
+        [(0x7b00_0005, true), (0x7105_0005, true), (0x7208_0005, true), (0x7905_0005, false)]
+    {
+        let bench = Bench::new("xe");
+        // A command of seven words, then one that can be seen.
+        bench.put_context(0, 0, &[&[header][..], &[0; 7], &store(SCRATCH, 3)].concat());
+        let mut state = bench.gpu.state.lock().unwrap();
+        let State { engines, registers, .. } = &mut *state;
+        engines[RENDER].add(&bench.gpu.addressing, bench.descriptor(0)).unwrap();
+        let outcome = engines[RENDER].run(&bench.gpu.addressing, registers, &mut { Share::WHOLE });
+        drop(state);
+        assert_eq!((outcome.shaders, bench.word(SCRATCH)), (shaders, 3), "{header:#x}");
     }
 }
 
