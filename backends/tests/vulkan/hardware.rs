@@ -1,10 +1,10 @@
 //! Mesa's drivers of GPUs, which must tell the same story as the kernel drivers' own backends.
 
 use devmem_backends::{discover, find};
-use devmem_provider::{Capabilities, Placement, Request};
+use devmem_provider::{Capabilities, ErrorKind, Placement, Request};
 
 use crate::ensure;
-use crate::harness::{Outcome, SIZE};
+use crate::harness::{Outcome, SIZE, descriptors};
 
 /// A GPU of the guest.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,15 @@ pub(crate) const GPUS: &[Gpu] = &[
     gpu("i915:tgl", "i915:1", "vulkan:tgl", ANV),
 ];
 
-pub(crate) fn is_the_gpu_of_the_kernel_driver(gpu: Gpu) -> Outcome {
+/// A test of a GPU, by its name.
+type GpuTest = (&'static str, fn(Gpu) -> Outcome);
+
+pub(crate) const TESTS: &[GpuTest] = &[
+    ("is_the_gpu_of_the_kernel_driver", is_the_gpu_of_the_kernel_driver),
+    ("placements_are_kept", placements_are_kept),
+];
+
+fn is_the_gpu_of_the_kernel_driver(gpu: Gpu) -> Outcome {
     let (vulkan, kernel_driver) = (find(gpu.selector)?, find(gpu.kernel)?);
     let (ours, kernel) = (vulkan.identity(), kernel_driver.identity());
     ensure!(ours.pci.is_some() && ours.pci == kernel.pci, "{ours:?} {kernel:?}");
@@ -48,7 +56,7 @@ pub(crate) fn is_the_gpu_of_the_kernel_driver(gpu: Gpu) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn placements_are_kept(gpu: Gpu) -> Outcome {
+fn placements_are_kept(gpu: Gpu) -> Outcome {
     let (vulkan, kernel) = (find(gpu.selector)?, find(gpu.kernel)?);
     for placement in [Placement::DeviceLocal, Placement::DeviceLocalVisible, Placement::System] {
         let request = Request::bytes(SIZE).require(placement);
@@ -61,5 +69,31 @@ pub(crate) fn placements_are_kept(gpu: Gpu) -> Outcome {
             (ours, kernel) => return Err(format!("{placement}: {ours:?} and {kernel:?}").into()),
         }
     }
+    Ok(())
+}
+
+/// Whatever Vulkan's driver makes of it, the error says that the GPU is gone, and what is left of it can be dropped.
+pub(crate) fn is_gone_when_it_is_removed() -> Outcome {
+    let provider = find("vulkan:radv")?;
+    let buffer = provider.allocate(&Request::bytes(SIZE))?;
+    buffer.flush_peer_writes()?;
+    let open = descriptors()?;
+    let address = provider.identity().pci.ok_or("no PCI address")?;
+    let function = format!("/sys/bus/pci/devices/{address}");
+    std::fs::write(format!("{function}/remove"), "1")?;
+    ensure!(!std::path::Path::new(&function).exists(), "{function} is still there");
+    for placement in [Placement::DeviceLocal, Placement::System] {
+        let request = Request::bytes(SIZE).prefer(placement);
+        let error = provider.allocate(&request).err().ok_or("a GPU that is gone allocated")?;
+        ensure!(error.kind() == ErrorKind::Gone && error.remedy_text().is_some(), "{error}");
+    }
+    for error in [provider.heaps().err(), buffer.residency().err(), buffer.flush_peer_writes().err()] {
+        let error = error.ok_or("a GPU that is gone answered")?;
+        ensure!(error.kind() == ErrorKind::Gone && error.remedy_text().is_some(), "{error}");
+    }
+    ensure!(buffer.export()?.file_information()?.size == SIZE, "the DMA-buf outlives its GPU");
+    ensure!(descriptors()? == open, "descriptors are left");
+    drop((buffer, provider));
+    std::fs::write("/sys/bus/pci/rescan", "1")?;
     Ok(())
 }

@@ -26,7 +26,7 @@ use devmem_backends::{find, vulkan};
 use devmem_provider::{DeviceKind, Provider, Residency};
 use libtest_mimic::{Arguments, Trial};
 
-use hardware::{GPUS, Gpu};
+use hardware::GPUS;
 use harness::every_provider::{PROVIDER_TESTS, ProviderTest};
 use harness::{Failure, Outcome, trial};
 use validation::Validation;
@@ -111,11 +111,7 @@ fn trials(validation: &Validation) -> Vec<Trial> {
     let mut trials: Vec<Trial> =
         tests.iter().map(|&(name, test)| watched(name.to_owned(), validation, test)).collect();
     for &gpu in GPUS {
-        let tests: [(&str, fn(Gpu) -> Outcome); 2] = [
-            ("is_the_gpu_of_the_kernel_driver", hardware::is_the_gpu_of_the_kernel_driver),
-            ("placements_are_kept", hardware::placements_are_kept),
-        ];
-        for (name, test) in tests {
+        for &(name, test) in hardware::TESTS {
             trials.push(watched(format!("{}::{name}", gpu.part), validation, move || test(gpu)));
         }
     }
@@ -126,6 +122,8 @@ fn trials(validation: &Validation) -> Vec<Trial> {
             trials.push(watched(format!("{device}::{test_name}"), validation, run));
         }
     }
+    // Takes the GPU away, so that it is the last.
+    trials.push(trial("amdgpu::is_gone_when_it_is_removed".to_owned(), hardware::is_gone_when_it_is_removed));
     trials.push(watched("validation::is_on".to_owned(), validation, {
         let validation = validation.clone();
         move || validation.is_on()
