@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use devmem_backends::discover;
+use devmem_backends::find;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{PageSize, Placement, Provider, Request};
 use devmem_receive::nic;
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     nic::restore_on_signals()?;
     // Everything that can fail without touching the NIC comes first.
     let port = ReservedPort::reserve(options.listen)?;
-    let provider = discover().find(&options.provider)?;
+    let provider = find(&options.provider)?;
     let request = request(options);
     let buffer = provider.allocate(&request)?;
     let output = options.output.as_deref().map(Output::create).transpose()?;

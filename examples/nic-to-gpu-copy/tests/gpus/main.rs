@@ -5,6 +5,8 @@
 
 #[path = "../harness/guest.rs"]
 mod guest;
+#[path = "../harness/place.rs"]
+mod place;
 mod receive;
 mod require;
 mod unplug;
