@@ -122,9 +122,12 @@ fn gpus(machine: &Machine, selector: Option<&str>) -> Result<Vec<Gpu>> {
         })?;
         return Ok(vec![gpu]);
     }
-    let mut gpus = Vec::new();
+    let mut gpus: Vec<Gpu> = Vec::new();
     for provider in &discover().providers {
-        gpus.extend(Gpu::of(provider.as_ref())?);
+        // Vulkan serves GPUs that their kernel driver's backend serves too.
+        let is_new = |gpu: &Gpu| gpus.iter().all(|other| other.device.address != gpu.device.address);
+        let gpu = Gpu::of(provider.as_ref())?.filter(is_new);
+        gpus.extend(gpu);
     }
     for address in machine.gpus()? {
         if gpus.iter().all(|gpu| gpu.device.address != address) {
