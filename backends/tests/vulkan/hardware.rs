@@ -1,9 +1,13 @@
 //! Mesa's drivers of GPUs, which must tell the same story as the kernel drivers' own backends.
 
+use std::sync::Arc;
+
 use devmem_backends::{discover, find};
-use devmem_provider::{Capabilities, ErrorKind, Placement, Request};
+use devmem_provider::device_copy::Fences;
+use devmem_provider::{Capabilities, ErrorKind, Extent, Placement, Request};
 
 use crate::ensure;
+use crate::every_copy::{COPY_TESTS, Copies};
 use crate::harness::{Outcome, SIZE, descriptors};
 
 /// A GPU of the guest.
@@ -17,18 +21,19 @@ pub(crate) struct Gpu {
     pub(crate) selector: &'static str,
     /// What Mesa calls its driver.
     driver: &'static str,
-}
-
-const fn gpu(part: &'static str, kernel: &'static str, selector: &'static str, driver: &'static str) -> Gpu {
-    Gpu { part, kernel, selector, driver }
+    /// Whether the emulated GPU executes what the driver makes of copies: it has a copy engine that the driver uses. No
+    /// emulated GPU executes shaders.
+    copies: bool,
 }
 
 const ANV: &str = "Intel open-source Mesa driver";
 
 pub(crate) const GPUS: &[Gpu] = &[
-    gpu("amdgpu", "amdgpu", "vulkan:radv", "radv"),
-    gpu("i915:dg1", "i915:0", "vulkan:dg1", ANV),
-    gpu("i915:tgl", "i915:1", "vulkan:tgl", ANV),
+    Gpu { part: "amdgpu", kernel: "amdgpu", selector: "vulkan:radv", driver: "radv", copies: false },
+    Gpu { part: "i915:dg1", kernel: "i915:0", selector: "vulkan:dg1", driver: ANV, copies: false },
+    Gpu { part: "i915:tgl", kernel: "i915:1", selector: "vulkan:tgl", driver: ANV, copies: false },
+    // Little enough memory to exhaust it.
+    Gpu { part: "xe:bmg,vram=256M", kernel: "xe", selector: "vulkan:bmg", driver: ANV, copies: true },
 ];
 
 /// A test of a GPU, by its name.
@@ -37,6 +42,7 @@ type GpuTest = (&'static str, fn(Gpu) -> Outcome);
 pub(crate) const TESTS: &[GpuTest] = &[
     ("is_the_gpu_of_the_kernel_driver", is_the_gpu_of_the_kernel_driver),
     ("placements_are_kept", placements_are_kept),
+    ("copies_or_says_that_it_does_not", copies_or_says_that_it_does_not),
 ];
 
 fn is_the_gpu_of_the_kernel_driver(gpu: Gpu) -> Outcome {
@@ -68,6 +74,32 @@ fn placements_are_kept(gpu: Gpu) -> Outcome {
             (Err(ours), Err(kernel)) => ensure!(ours.kind() == kernel.kind(), "{ours} and {kernel}"),
             (ours, kernel) => return Err(format!("{placement}: {ours:?} and {kernel:?}").into()),
         }
+    }
+    Ok(())
+}
+
+/// A queue that executes nothing reports success like any other; the device is found out before anybody relies on it.
+fn copies_or_says_that_it_does_not(gpu: Gpu) -> Outcome {
+    let provider = find(gpu.selector)?;
+    let copy = provider.device_copy()?.ok_or("it does not copy")?;
+    let (source, destination) = (find("udmabuf")?, Arc::clone(&provider));
+    let (from, to) =
+        (source.allocate(&Request::bytes(SIZE))?.export()?, provider.allocate(&Request::bytes(SIZE))?);
+    let refused = |error: devmem_provider::Error| -> Outcome {
+        let told = error.to_string();
+        ensure!(error.kind() == ErrorKind::Unsupported && told.contains("trial"), "{told}");
+        Ok(())
+    };
+    refused(copy.sha256(&from, &[Extent::new(0, SIZE)]).err().ok_or("it executes shaders")?)?;
+    match copy.gather(&from, &to.export()?, Fences::Explicit) {
+        Ok(gather) if gpu.copies => drop(gather),
+        Ok(_) => return Err("it says that it copies".into()),
+        Err(error) if gpu.copies => return Err(error.into()),
+        Err(error) => return refused(error),
+    }
+    let copies = Copies { copy, source, destination };
+    for (name, test) in COPY_TESTS.iter().filter(|(name, _)| name.starts_with("gather")) {
+        test(&copies).map_err(|error| format!("{name}: {error}"))?;
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! The Vulkan backend on Mesa's drivers: lavapipe, which the CPU executes, RADV on the lab's emulated AMD GPU, and ANV on
-//! its Intel GPUs with i915.
+//! its Intel GPUs with i915 and xe.
 //!
-//! Two are left out, for the emulated GPUs have no engines for graphics. NVK asks nouveau for something that crashes the
-//! kernel then (`nouveau_abi16_ioctl_get_zcull_info()`, seen on 7.3). ANV with xe submits work when it opens a device,
-//! which is never executed: xe declares the GPU wedged after a while. Until then it exports, as with i915.
+//! NVK is left out: it asks nouveau for something that crashes the kernel where a GPU has no engine for graphics
+//! (`nouveau_abi16_ioctl_get_zcull_info()`, seen on 7.3).
 //!
 //! Started on the host, this program boots the lab and runs itself in the guest, where the tests are. The validation
 //! layer watches every test, and what it says makes the test fail.

@@ -6,6 +6,7 @@ use devmem_provider::{DmaBuf, Extent, Result};
 
 use super::{Shared, check_piece, scratch};
 use crate::vulkan::copy::work::Work;
+use crate::vulkan::sys::device::QueueRole;
 use crate::vulkan::sys::pipeline::{Bindings, Window};
 
 const COMPARE: &str = "compare bytes";
@@ -40,7 +41,7 @@ pub(crate) fn first_difference(
     let pipeline = shared.pipeline(&shared.first_difference)?;
     let mut bindings = Arc::new(Bindings::new(&pipeline).map_err(failed)?);
     let mut found = scratch::scratch(shared, 4, scratch::FOR_SHADERS)?;
-    let mut work = Work::new(shared, COMPARE)?;
+    let mut work = Work::new(shared, QueueRole::Main, COMPARE)?;
     let alignment = shared.device.limits().min_storage_buffer_offset_alignment.max(4);
     // A window of a buffer, and where the bytes begin in it.
     let window = |start: u64, length: u64| {

@@ -10,6 +10,7 @@ use devmem_provider::{DmaBuf, Extent, Result};
 use super::plan::MOST_ALIGNMENT;
 use super::work::Work;
 use super::{Shared, check_piece, scratch};
+use crate::vulkan::sys::device::QueueRole;
 use crate::vulkan::sys::mapping::MappedBuffer;
 use crate::vulkan::sys::memory::BoundBuffer;
 use crate::vulkan::sys::pipeline::{Bindings, Window};
@@ -43,6 +44,15 @@ pub(crate) fn sha256(shared: &Arc<Shared>, buffer: &DmaBuf, pieces: &[Extent]) -
         return Ok(Vec::new());
     }
     let buffer = shared.import_for_shaders(buffer, HASH)?;
+    sha256_of(shared, buffer, pieces)
+}
+
+/// As [`sha256`], of what shaders reach; the pieces are inside.
+pub(super) fn sha256_of(
+    shared: &Arc<Shared>,
+    buffer: Arc<BoundBuffer>,
+    pieces: &[Extent],
+) -> Result<Vec<Sha256>> {
     let mut hasher = Hasher::new(shared, buffer)?;
     let mut digests = Vec::with_capacity(pieces.len());
     for group in pieces.chunks(MOST_MESSAGES) {
@@ -66,7 +76,14 @@ impl<'shared> Hasher<'shared> {
         let mut memory = scratch::scratch(shared, END, scratch::FOR_SHADERS)?;
         let constants: Vec<u8> = ROUND_CONSTANTS.iter().flat_map(|word| word.to_ne_bytes()).collect();
         scratch::write(shared, &mut memory, CONSTANTS, &constants)?;
-        Ok(Self { shared, work: Work::new(shared, HASH)?, memory, buffer, few: None, many: None })
+        Ok(Self {
+            shared,
+            work: Work::new(shared, QueueRole::Main, HASH)?,
+            memory,
+            buffer,
+            few: None,
+            many: None,
+        })
     }
 
     fn hash(&mut self, pieces: &[Extent], digests: &mut Vec<Sha256>) -> Result<()> {

@@ -18,6 +18,7 @@ use super::plan::{Conditions, MOST_PIECES, MOST_SHADER_BYTES, Pieces};
 use super::{GatherMethod, Shared};
 use crate::vulkan::import;
 use crate::vulkan::sys::commands::Progress;
+use crate::vulkan::sys::device::QueueRole;
 use crate::vulkan::sys::memory::BoundBuffer;
 use fences::Reservations;
 use slot::Slot;
@@ -44,6 +45,7 @@ pub(crate) struct VulkanGather {
     slots: Vec<Slot>,
     /// The slot that was submitted longest ago.
     oldest: usize,
+    queue: QueueRole,
     progress: Progress,
     batches: u64,
     completed: u64,
@@ -86,11 +88,20 @@ impl VulkanGather {
         } else {
             import::import(&shared.device, destination)?
         };
+        let Some(queue) = shared.trials.queue_that_copies(shared)? else {
+            let reason = "a trial copy came back as it was, although its driver reported success";
+            return Err(shared.refuse(GATHER, reason).remedy("gather on another device"));
+        };
         let limits = shared.device.limits();
+        let computes = queue == QueueRole::Main;
+        let wanted = [GatherMethod::Automatic, GatherMethod::Shader].contains(&shared.options.gather);
+        // A device that the CPU executes is gathered on otherwise, unless somebody asks for it.
+        let useful = wanted && (!shared.software || shared.options.gather == GatherMethod::Shader);
+        let shaders = computes && useful && shared.shaders_reach(&from) && shared.shaders_reach(&to);
         let conditions = Conditions {
             method: shared.options.gather,
-            shaders: shared.shaders_reach(&from) && shared.shaders_reach(&to),
-            indirect: from.address().is_some() && to.address().is_some(),
+            shaders: shaders && shared.trials.shaders_work(shared)?,
+            indirect: computes && from.address().is_some() && to.address().is_some(),
             software: shared.software,
             alignment: limits.min_storage_buffer_offset_alignment,
             most_window: limits.max_storage_buffer_range.into(),
@@ -102,6 +113,7 @@ impl VulkanGather {
         Ok(Self {
             slots: Vec::new(),
             oldest: 0,
+            queue,
             progress: Progress::new(&shared.device).map_err(|code| shared.failed(code, GATHER))?,
             batches: 0,
             completed: 0,
@@ -126,7 +138,7 @@ impl VulkanGather {
             None => false,
         };
         if !free && self.slots.len() < MOST_SLOTS {
-            self.slots.insert(self.oldest, Slot::new(&self.shared)?);
+            self.slots.insert(self.oldest, Slot::new(&self.shared, self.queue)?);
         } else if let (false, Some(slot)) = (free, self.slots.get(self.oldest)) {
             slot.wait().map_err(|code| self.failed(code))?;
         }

@@ -5,6 +5,7 @@ mod digest;
 mod gather;
 mod plan;
 mod scratch;
+mod trials;
 mod work;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use super::sys::device::Device;
 use super::sys::memory::BoundBuffer;
 use super::sys::pipeline::Pipeline;
 use super::{errors, import, shaders};
+use trials::Trials;
 
 /// How fragments are gathered. What a method cannot copy (bytes that are not aligned for it) copy commands do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -51,6 +53,7 @@ struct Shared {
     name: String,
     software: bool,
     options: CopyOptions,
+    trials: Trials,
     gather: Lazy,
     sha256_many: Lazy,
     sha256_few: Lazy,
@@ -87,6 +90,7 @@ impl VulkanCopy {
             name: name.to_owned(),
             software: kind == DeviceKind::Software,
             options,
+            trials: Trials::default(),
             gather: Lazy::new(&shaders::GATHER),
             sha256_many: Lazy::new(&shaders::SHA256_MANY),
             sha256_few: Lazy::new(&shaders::SHA256_FEW),
@@ -131,18 +135,25 @@ impl Shared {
     /// Whether shaders reach a buffer.
     fn shaders_reach(&self, buffer: &BoundBuffer) -> bool {
         // Shaders read whole words.
-        self.device.queue().computes()
+        self.device.computes()
             && buffer.usage().contains(vk::BufferUsageFlags::STORAGE_BUFFER)
             && buffer.size().is_multiple_of(4)
     }
 
     /// Imports a buffer for shaders to read.
-    fn import_for_shaders(&self, dma_buf: &DmaBuf, operation: &'static str) -> Result<Arc<BoundBuffer>> {
+    fn import_for_shaders(
+        self: &Arc<Self>,
+        dma_buf: &DmaBuf,
+        operation: &'static str,
+    ) -> Result<Arc<BoundBuffer>> {
         let buffer = import::import(&self.device, dma_buf)?;
-        if self.shaders_reach(&buffer) {
+        let reached = self.shaders_reach(&buffer);
+        if reached && self.trials.shaders_work(self)? {
             return Ok(buffer);
         }
-        let reason = if self.device.queue().computes() {
+        let reason = if reached {
+            "a trial SHA-256 was wrong, although its driver reported success: it executes no shaders"
+        } else if self.device.computes() {
             "its driver lets no shader read a buffer that is imported from this DMA-buf"
         } else {
             "it has no queue that executes shaders"

@@ -8,6 +8,7 @@ use devmem_provider::Result;
 
 use super::Shared;
 use crate::vulkan::sys::commands::{Commands, Progress, Recording};
+use crate::vulkan::sys::device::QueueRole;
 
 /// How long is waited at once.
 const LONG: Duration = Duration::from_secs(1);
@@ -22,12 +23,16 @@ pub(crate) struct Work<'shared> {
 }
 
 impl<'shared> Work<'shared> {
-    pub(crate) fn new(shared: &'shared Arc<Shared>, operation: &'static str) -> Result<Self> {
+    pub(crate) fn new(
+        shared: &'shared Arc<Shared>,
+        queue: QueueRole,
+        operation: &'static str,
+    ) -> Result<Self> {
         let failed = |code| shared.failed(code, operation);
         Ok(Self {
             shared,
             operation,
-            commands: Commands::new(&shared.device).map_err(failed)?,
+            commands: Commands::new(&shared.device, queue).map_err(failed)?,
             progress: Progress::new(&shared.device).map_err(failed)?,
         })
     }

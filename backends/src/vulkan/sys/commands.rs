@@ -11,7 +11,7 @@ use ash::prelude::VkResult;
 use ash::vk;
 
 use super::copy_memory_indirect::IndirectCopy;
-use super::device::Device;
+use super::device::{Device, QueueRole};
 use super::memory::BoundBuffer;
 use super::pipeline::Bindings;
 use super::semaphore::{BinarySemaphore, TimelineSemaphore};
@@ -83,15 +83,16 @@ pub(crate) struct Commands {
     waits: Vec<BinarySemaphore>,
     waiting: usize,
     signal: Option<BinarySemaphore>,
+    queue: QueueRole,
     device: Arc<Device>,
 }
 
 impl Commands {
-    /// Makes an empty list for [`Device::queue`].
-    pub(crate) fn new(device: &Arc<Device>) -> VkResult<Self> {
+    /// Makes an empty list for a queue of the device.
+    pub(crate) fn new(device: &Arc<Device>, queue: QueueRole) -> VkResult<Self> {
         let information = vk::CommandPoolCreateInfo::default()
             .flags(vk::CommandPoolCreateFlags::TRANSIENT)
-            .queue_family_index(device.queue().family());
+            .queue_family_index(device.queue(queue).family());
         // SAFETY: the structure lives through the call; the family has a queue.
         let pool = unsafe { device.raw().create_command_pool(&information, None) }?;
         let mut commands = Self {
@@ -102,6 +103,7 @@ impl Commands {
             waits: Vec::new(),
             waiting: 0,
             signal: None,
+            queue,
             device: Arc::clone(device),
         };
         let information = vk::CommandBufferAllocateInfo::default()
@@ -212,7 +214,7 @@ impl Commands {
             .command_buffers(&commands)
             .signal_semaphores(signals.get(..signalled).unwrap_or_default())
             .push_next(&mut timeline);
-        self.device.queue().with(|queue| {
+        self.device.queue(self.queue).with(|queue| {
             // SAFETY: the structures live through the call; the command buffer is recorded, and it and the semaphores
             // are held until the work is over; the value is greater than any before; the queue is used by nobody else.
             unsafe { self.device.raw().queue_submit(queue, &[submission], vk::Fence::null()) }
@@ -254,7 +256,7 @@ impl Recording<'_> {
         let after = vk::MemoryBarrier::default()
             .src_access_mask(vk::AccessFlags::MEMORY_WRITE)
             .dst_access_mask(ALL_ACCESS);
-        let (own, others) = (self.commands.device.queue().family(), self.outside());
+        let (own, others) = (self.family(), self.outside());
         self.barrier(&[after], buffers, |barrier| {
             barrier.src_queue_family_index(others).dst_queue_family_index(own).dst_access_mask(ALL_ACCESS)
         });
@@ -265,10 +267,15 @@ impl Recording<'_> {
         let to_host = vk::MemoryBarrier::default()
             .src_access_mask(vk::AccessFlags::MEMORY_WRITE)
             .dst_access_mask(vk::AccessFlags::HOST_READ);
-        let (own, others) = (self.commands.device.queue().family(), self.outside());
+        let (own, others) = (self.family(), self.outside());
         self.barrier(&[to_host], buffers, |barrier| {
             barrier.src_queue_family_index(own).dst_queue_family_index(others).src_access_mask(ALL_ACCESS)
         });
+    }
+
+    /// The family of the queue that this is for.
+    fn family(&self) -> u32 {
+        self.commands.device.queue(self.commands.queue).family()
     }
 
     /// The family that stands for everybody who is not this device's driver.
@@ -384,7 +391,8 @@ impl Recording<'_> {
         let device = &self.commands.device;
         let pipeline = bindings.pipeline();
         let possible = Arc::ptr_eq(pipeline.device(), device)
-            && device.queue().computes()
+            && self.commands.queue == QueueRole::Main
+            && device.computes()
             && bindings.are_complete()
             && immediates.len() == pipeline.shader().immediates() as usize
             && (1..=device.limits().max_compute_work_group_count[0]).contains(&groups);

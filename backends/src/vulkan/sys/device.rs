@@ -40,7 +40,7 @@ impl Queue {
     }
 
     /// Whether it executes compute shaders.
-    pub(crate) fn computes(&self) -> bool {
+    fn computes(&self) -> bool {
         self.flags.contains(vk::QueueFlags::COMPUTE)
     }
 
@@ -48,6 +48,15 @@ impl Queue {
     pub(super) fn with<T>(&self, action: impl FnOnce(vk::Queue) -> T) -> T {
         action(*self.raw.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Which queue of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueRole {
+    /// The one for everything.
+    Main,
+    /// The one for copies alone; where a device has none, the one for everything.
+    Transfer,
 }
 
 /// The families to take a queue of, by their indices.
@@ -160,9 +169,22 @@ impl Device {
         &self.limits
     }
 
-    /// The queue for everything.
-    pub(crate) fn queue(&self) -> &Queue {
-        &self.queue
+    /// The queue of this role.
+    pub(crate) fn queue(&self, role: QueueRole) -> &Queue {
+        match (role, &self.transfer_queue) {
+            (QueueRole::Transfer, Some(queue)) => queue,
+            _ => &self.queue,
+        }
+    }
+
+    /// Whether there is a queue for copies alone.
+    pub(crate) fn has_transfer_queue(&self) -> bool {
+        self.transfer_queue.is_some()
+    }
+
+    /// Whether the queue for everything executes compute shaders.
+    pub(crate) fn computes(&self) -> bool {
+        self.queue.computes()
     }
 
     /// Whether somebody was told that the device is lost. It stays so, and a driver need not say it again.

@@ -15,6 +15,7 @@ use crate::vulkan::copy::plan::{
 use crate::vulkan::copy::scratch;
 use crate::vulkan::sys::commands::{Commands, Progress};
 use crate::vulkan::sys::copy_memory_indirect::IndirectCopy;
+use crate::vulkan::sys::device::QueueRole;
 use crate::vulkan::sys::mapping::MappedBuffer;
 use crate::vulkan::sys::memory::BoundBuffer;
 use crate::vulkan::sys::pipeline::{Bindings, Window};
@@ -30,8 +31,8 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
-        let commands = Commands::new(&shared.device).map_err(|code| shared.failed(code, GATHER))?;
+    pub(crate) fn new(shared: &Arc<Shared>, queue: QueueRole) -> Result<Self> {
+        let commands = Commands::new(&shared.device, queue).map_err(|code| shared.failed(code, GATHER))?;
         Ok(Self { commands, shader: None, indirect: None })
     }
 
