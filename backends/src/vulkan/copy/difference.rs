@@ -15,7 +15,7 @@ const COMPARE: &str = "compare bytes";
 const STEP: u64 = 32 << 20;
 
 /// The bytes that a workgroup of the shader compares.
-const GROUP: u32 = 64 * 64;
+const GROUP: u32 = 4096;
 
 /// What the shader leaves where it finds no difference.
 const NONE: u32 = u32::MAX;

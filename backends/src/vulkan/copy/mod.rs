@@ -94,7 +94,11 @@ impl VulkanCopy {
             gather: Lazy::new(&shaders::GATHER),
             sha256_many: Lazy::new(&shaders::SHA256_MANY),
             sha256_few: Lazy::new(&shaders::SHA256_FEW),
-            first_difference: Lazy::new(&shaders::FIRST_DIFFERENCE),
+            first_difference: Lazy::new(if kind == DeviceKind::Software {
+                &shaders::FIRST_DIFFERENCE_ALONE
+            } else {
+                &shaders::FIRST_DIFFERENCE
+            }),
         }))
     }
 }

@@ -57,3 +57,11 @@ pub(crate) static FIRST_DIFFERENCE: Shader = Shader {
     bindings: 3,
     immediates: 3,
 };
+
+/// The same, with one invocation a workgroup.
+pub(crate) static FIRST_DIFFERENCE_ALONE: Shader = Shader {
+    spirv: include_bytes!("difference.spv"),
+    entry: c"first_difference_alone",
+    bindings: 3,
+    immediates: 3,
+};
