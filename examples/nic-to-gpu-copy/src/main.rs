@@ -1,6 +1,7 @@
 //! Copies a file from the network into memory that a GPU, or another exporter of DMA-bufs, handed out.
 
 mod arguments;
+mod digest;
 mod inspect;
 mod matrix;
 mod receive;
