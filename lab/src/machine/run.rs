@@ -13,8 +13,9 @@ use super::outcome::Outcome;
 use super::session::Session;
 use super::workspace::Workspace;
 use crate::error::{Context, Error, Result};
-use crate::fetch::{Lab, Source, own_kernel};
+use crate::fetch::{Lab, Source, TOOLS, Unpacked, VULKAN, own_kernel};
 use crate::initramfs::base::base;
+use crate::initramfs::vulkan;
 use crate::kernel::Kernel;
 use crate::kernel::modules::{Module, Modules};
 use crate::kernel::names::Flavour;
@@ -37,6 +38,7 @@ impl Machine {
         Self {
             nics: Vec::new(),
             gpus: Vec::new(),
+            vulkan: false,
             switch: None,
             files: Vec::new(),
             bring_back: Vec::new(),
@@ -55,7 +57,10 @@ impl Machine {
         let lab = self.find_lab()?;
         match &self.qemu {
             Some(path) => Program::Own(path.clone()).check()?,
-            None => drop(lab.tools(self.progress())?),
+            None => drop(lab.packages(&TOOLS, self.progress())?),
+        }
+        if self.vulkan {
+            drop(lab.packages(&VULKAN, self.progress())?);
         }
         self.find_kernel(&lab)?;
         self.accelerator.decide(self, lab.cache())?;
@@ -71,7 +76,7 @@ impl Machine {
         let kernel = self.find_kernel(&lab)?.image().to_owned();
         let emulator = match &self.qemu {
             Some(program) => program.clone(),
-            None => Program::Unpacked(lab.tools(self.progress())?.root.clone()).path(),
+            None => Program::Unpacked(lab.packages(&TOOLS, self.progress())?.root.clone()).path(),
         };
         Ok(vec![kernel, emulator])
     }
@@ -103,12 +108,13 @@ impl Machine {
         }
         let devices = hardware::configure(&self.nics, &self.gpus, self.switch.as_deref(), self.trace)?;
         let lab = self.find_lab()?;
-        let tools = if self.qemu.is_some() { None } else { Some(lab.tools(self.progress())?) };
+        let tools = if self.qemu.is_some() { None } else { Some(lab.packages(&TOOLS, self.progress())?) };
         let qemu = match (&self.qemu, &tools) {
             (Some(path), _) => Program::Own(path.clone()),
             (None, Some(tools)) => Program::Unpacked(tools.root.clone()),
             (None, None) => return Err(Error::Machine("there is no QEMU".into())),
         };
+        let vulkan = if self.vulkan { Some(lab.packages(&VULKAN, self.progress())?) } else { None };
         let kernel = self.find_kernel(&lab)?;
         let accelerator = self.accelerator.decide(self, lab.cache())?;
 
@@ -125,10 +131,17 @@ impl Machine {
             terminal: terminal_size(&streams.input),
             bring_back: self.bring_back.iter().map(|(path, _)| path.clone()).collect(),
         };
-        let base = base(lab.cache(), tools.as_ref().map(|tools| tools.root.as_path()))?;
+        let root = |unpacked: &Option<Unpacked>| unpacked.as_ref().map(|unpacked| unpacked.root.clone());
+        let (tools_root, vulkan_root) = (root(&tools), root(&vulkan));
+        let mut archives = vec![base(lab.cache(), tools_root.as_deref(), vulkan_root.as_deref())?];
+        if let Some(packages) = &vulkan_root {
+            let kernel_drivers: Vec<&str> = drivers.iter().map(|driver| driver.module).collect();
+            let added = vulkan::archives(packages, &archives[0], &kernel_drivers)?;
+            archives.extend(added);
+        }
         let agent = std::env::current_exe().context(|| "find this program's own file".into())?;
         let content = Content {
-            base: &base,
+            archives: &archives,
             run: &run,
             agent: &agent,
             files: &files,
@@ -181,7 +194,8 @@ impl Machine {
     }
 
     fn needed_flavour(&self) -> Flavour {
-        let needed = if self.gpus.is_empty() { Flavour::default() } else { Flavour::Generic };
+        let needs_all_drivers = self.vulkan || !self.gpus.is_empty();
+        let needed = if needs_all_drivers { Flavour::Generic } else { Flavour::default() };
         self.flavour.unwrap_or(needed)
     }
 
@@ -208,10 +222,11 @@ impl Machine {
         Modules::find(folder, decompressed)?.in_order(&names)
     }
 
-    /// The archive lies in memory once as it is and once unpacked.
+    /// The archive lies in memory once as it is and once unpacked, where it may take half of the rest: the kernel unpacks
+    /// into a tmpfs (`init/do_mounts.c`) with that limit (`shmem_default_max_blocks()`).
     fn memory_for(&self, initramfs: &File) -> Result<u64> {
         let files = initramfs.metadata().context(|| "measure the guest's files".into())?.len();
-        let needed = 2 * files + 256 * MEBIBYTE;
+        let needed = 3 * files + 256 * MEBIBYTE;
         match self.memory {
             None => Ok(needed.next_multiple_of(128 * MEBIBYTE).max(1024 * MEBIBYTE)),
             Some(memory) if memory % MEBIBYTE != 0 => {
