@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Nic(NicOptions),
     /// Foretell which NICs reach which GPUs' memory across PCI, with the evidence.
     Topology(TopologyOptions),
+    /// Measure gathering fragments on a device, without a NIC: against one contiguous copy, and against the CPU.
+    Gather(GatherOptions),
     /// Put back the settings of NICs that a killed `receive` left changed.
     Restore(RestoreOptions),
 }
@@ -235,6 +237,32 @@ pub(crate) struct TopologyOptions {
     /// The GPU: a provider's name, a PCI address or a device node. By default every one.
     #[arg(long)]
     pub(crate) provider: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatherOptions {
+    /// Who allocates the buffers and copies: a provider's name, a PCI address or a device node. The CPU copies where
+    /// the provider has no device that can.
+    #[arg(long, default_value = "vulkan")]
+    pub(crate) provider: String,
+    /// Where the buffers are wanted.
+    #[arg(long, value_enum, default_value_t = Place::Any)]
+    pub(crate) placement: Place,
+    /// How many fragments to gather.
+    #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(2..=1 << 28))]
+    pub(crate) fragments: u32,
+    /// The size of a fragment, with K, M or G.
+    #[arg(long, value_name = "SIZE", default_value = "4K", value_parser = parse_size)]
+    pub(crate) fragment_bytes: u64,
+    /// How often each way is measured.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Chooses the random order.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

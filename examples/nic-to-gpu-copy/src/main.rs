@@ -2,6 +2,7 @@
 
 mod arguments;
 mod digest;
+mod gather_benchmark;
 mod inspect;
 mod matrix;
 mod receive;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Matrix(options) => matrix::run(&options),
         Command::Nic(options) => inspect::nic(&options),
         Command::Topology(options) => topology::run(&options),
+        Command::Gather(options) => gather_benchmark::run(&options),
         Command::Restore(options) => inspect::restore(&options),
     };
     match result {

@@ -108,7 +108,7 @@ impl Gpu {
 /// The chosen GPU, or all: those of the providers, and those that no backend serves.
 fn gpus(machine: &Machine, selector: Option<&str>) -> Result<Vec<Gpu>> {
     if let Some(selector) = selector {
-        let provider = match (discover().find(selector), selector.parse()) {
+        let provider = match (devmem_backends::find(selector), selector.parse()) {
             (Ok(provider), _) => provider,
             (Err(_), Ok(address)) => return Ok(vec![Gpu::without_provider(address)]),
             (Err(error), Err(_)) => return Err(error.into()),
@@ -122,9 +122,11 @@ fn gpus(machine: &Machine, selector: Option<&str>) -> Result<Vec<Gpu>> {
         })?;
         return Ok(vec![gpu]);
     }
-    let mut gpus = Vec::new();
+    let mut gpus: Vec<Gpu> = Vec::new();
     for provider in &discover().providers {
-        gpus.extend(Gpu::of(provider.as_ref())?);
+        // A GPU may have two providers: its kernel driver's, which comes first, and Vulkan's.
+        let gpu = Gpu::of(provider.as_ref())?;
+        gpus.extend(gpu.filter(|gpu| gpus.iter().all(|other| other.device.address != gpu.device.address)));
     }
     for address in machine.gpus()? {
         if gpus.iter().all(|gpu| gpu.device.address != address) {

@@ -21,10 +21,12 @@ const PORT: u16 = 5201;
 /// Fills the matrix and prints it.
 pub(crate) fn run(options: &MatrixOptions) -> Result<()> {
     nic::restore_on_signals()?;
-    let mut discovery = discover();
-    if let Some(selector) = &options.provider {
-        discovery = Discovery { providers: vec![discovery.find(selector)?], unavailable: Vec::new() };
-    }
+    let mut discovery = match &options.provider {
+        Some(selector) => {
+            Discovery { providers: vec![devmem_backends::find(selector)?], unavailable: Vec::new() }
+        }
+        None => discover(),
+    };
     let plan = Plan::new(Queues::count(1), Flow::tcp_port(PORT)).buffer_bytes(options.size);
     let nic = Nic::open(&options.nic)?.prepare(&plan)?;
     let mut witness = Witness::call()?;

@@ -16,7 +16,6 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use devmem_backends::discover;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{PageSize, Provider, Request};
 use devmem_receive::nic;
@@ -41,7 +40,7 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     nic::restore_on_signals()?;
     // Everything that can fail without touching the NIC comes first.
     let port = ReservedPort::reserve(options.listen)?;
-    let provider = discover().find(&options.provider)?;
+    let provider = devmem_backends::find(&options.provider)?;
     let request = request(options);
     let buffer = provider.allocate(&request)?;
     let output = options.output.as_deref().map(Output::create).transpose()?;
@@ -173,7 +172,8 @@ fn summarise(
     Ok(summary)
 }
 
-fn kernel_release() -> String {
+/// The kernel's release.
+pub(crate) fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "unknown".to_owned(), |release| release.trim().to_owned())
 }

@@ -21,7 +21,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use devmem_backends::cpu_copy::CpuCopy;
-use devmem_backends::discover;
 use devmem_provider::device_copy::{DeviceCopy, Fences, Worker};
 use devmem_provider::{Buffer, DmaBuf, Provider};
 
@@ -62,7 +61,7 @@ impl Gatherer {
             );
         }
         let provider = match choice {
-            Some(selector) => discover().find(selector)?,
+            Some(selector) => devmem_backends::find(selector)?,
             None => Arc::clone(receiving),
         };
         let copy = provider.device_copy()?.unwrap_or_else(|| Arc::new(CpuCopy));
