@@ -151,3 +151,42 @@ fn remove_unused(folder: &Path, keep: &str) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_taken_from_the_cache_if_all_of_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(folder.path())).unwrap();
+        assert!(VULKAN.cached(&cache).unwrap().is_none());
+
+        let root = folder.path().join("vulkan/1");
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("library"), "content").unwrap();
+        std::os::unix::fs::symlink("1", VULKAN.current(&cache)).unwrap();
+        let file_name = |package: &&str| format!("{package}_1_amd64.deb");
+        let mut packages: Vec<String> = VULKAN.wanted.packages().iter().map(file_name).collect();
+        Manifest::record(&root, packages.clone()).unwrap();
+        let in_use = VULKAN.cached(&cache).unwrap().unwrap();
+        assert_eq!(in_use.root, root.canonicalize().unwrap());
+        assert!(VULKAN.is_intact(&cache));
+
+        // Another version has come while a machine runs with this one.
+        remove_unused(&folder.path().join("vulkan"), "2").unwrap();
+        assert!(root.exists());
+        drop(in_use);
+
+        fs::write(root.join("library"), "CONTENT").unwrap();
+        assert!(!VULKAN.is_intact(&cache));
+        fs::write(root.join("library"), "short").unwrap();
+        assert!(VULKAN.cached(&cache).is_err());
+
+        packages.pop();
+        Manifest::record(&root, packages).unwrap();
+        assert!(VULKAN.cached(&cache).unwrap().is_none());
+        remove_unused(&folder.path().join("vulkan"), "2").unwrap();
+        assert!(!root.exists());
+    }
+}

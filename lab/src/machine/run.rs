@@ -27,6 +27,10 @@ const MEBIBYTE: u64 = 1 << 20;
 /// Kernel modules with the drivers of the emulated NICs.
 const NIC_DRIVERS: [&str; 1] = ["gve"];
 
+/// Lets the guest's root hold large files in huge pages, which makes unpacking Vulkan a quarter faster. Kernels that
+/// do not know it take it for a variable of the first process.
+const HUGE_PAGES: &str = "transparent_hugepage_tmpfs=within_size";
+
 impl Machine {
     pub(super) fn progress(&self) -> &dyn Progress {
         self.progress.as_ref()
@@ -151,6 +155,9 @@ impl Machine {
         let initramfs = content.write()?;
         let mut kernel_arguments = self.kernel_arguments.clone();
         kernel_arguments.extend(arguments_of_built_in(&drivers, &modules));
+        if self.vulkan {
+            kernel_arguments.push(HUGE_PAGES.to_owned());
+        }
         let memory = self.memory_for(&initramfs)?;
 
         let log = match &self.kernel_log {
