@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ash::vk;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{
-    Buffer, Capabilities, DmaBuf, Error, ErrorKind, Heap, Identity, Placement, Provider, Request, Residency,
-    ResidencyEvidence, Result, base_page_size,
+    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, Placement, Provider, Request,
+    Residency, ResidencyEvidence, Result, base_page_size,
 };
 
 use super::heaps::Memory;
@@ -19,6 +19,10 @@ use super::sys::physical_device::{Description, Extensions, PhysicalDevice};
 use super::{errors, identity, import, usage};
 use crate::drm::{Target, refuse_fallback, resolve};
 use crate::system_memory::SystemBudget;
+
+/// How a device without hardware comes to DMA-bufs.
+const LOAD_UDMABUF: &str = "load the module udmabuf and let this user open /dev/udmabuf, by which drivers without \
+    hardware make DMA-bufs; or use another device";
 
 /// A device as a provider.
 #[derive(Debug)]
@@ -98,7 +102,12 @@ impl Vulkan {
             Error::new(ErrorKind::Unsupported, operation).on(&described.name).because(reason)
         };
         let usage = usage::of_exports(physical).ok_or_else(|| {
-            refuse("export a buffer's memory as a DMA-buf", "its driver says that it exports none")
+            let error =
+                refuse("export a buffer's memory as a DMA-buf", "its driver says that it exports none");
+            match described.kind {
+                DeviceKind::Software => error.remedy(LOAD_UDMABUF),
+                _ => error.remedy("use a newer driver, or another device"),
+            }
         })?;
         let families = Families::choose(&physical.queue_families())
             .ok_or_else(|| refuse("find a queue", "no queue family of the device copies memory"))?;
@@ -223,10 +232,7 @@ impl Opened {
             Error::new(ErrorKind::Unsupported, operation)
                 .on(&self.identity.name)
                 .because(format!("the driver handed out another file: {found}"))
-                .remedy(
-                    "load the module udmabuf and let this user open /dev/udmabuf, by which drivers without a \
-                         GPU make DMA-bufs; or use another device",
-                )
+                .remedy(LOAD_UDMABUF)
         })?;
         if dma_buf.size() < bound.size() {
             return Err(Error::new(ErrorKind::Protocol, operation).on(&self.identity.name).because(format!(

@@ -1,0 +1,137 @@
+//! The Vulkan backend on Mesa's drivers: lavapipe, which the CPU executes, and RADV on the lab's emulated AMD GPU.
+//!
+//! Started on the host, this program boots the lab and runs itself in the guest, where the tests are. The validation
+//! layer watches every test, and what it says makes the test fail.
+
+mod absence;
+#[path = "../gpus/exhaustion.rs"]
+mod exhaustion;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod imports;
+#[path = "../gpus/leftovers.rs"]
+mod leftovers;
+#[path = "../gpus/placement.rs"]
+mod placement;
+mod radv;
+mod validation;
+
+use std::process::ExitCode;
+
+use devmem_backends::{find, vulkan};
+use devmem_provider::{DeviceKind, Provider, Residency};
+use libtest_mimic::{Arguments, Trial};
+
+use harness::every_provider::{PROVIDER_TESTS, ProviderTest};
+use harness::{Failure, Outcome, trial};
+use validation::Validation;
+
+/// The device that every guest has.
+pub(crate) const SOFTWARE: &str = "vulkan:llvmpipe";
+
+/// A device of Vulkan by its provider's name.
+pub(crate) fn device(name: &str) -> Result<vulkan::Vulkan, Failure> {
+    let found = vulkan::devices()?.into_iter().find(|device| device.identity().name == name);
+    found.ok_or_else(|| format!("there is no {name}").into())
+}
+
+/// What GPUs must do beyond what every provider must, of which the kernel's drivers have the same tests.
+const GPU_TESTS: &[ProviderTest] = &[
+    ("placement::is_kept_where_it_is_required", placement::is_kept_where_it_is_required),
+    ("placement::memory_is_read_and_written", placement::memory_is_read_and_written),
+    ("placement::what_is_not_offered_is_refused", placement::what_is_not_offered_is_refused),
+    ("leftovers::of_one_hundred_and_a_thousand_exports", leftovers::of_one_hundred_and_a_thousand_exports),
+    ("leftovers::of_many_threads", leftovers::of_many_threads),
+    ("exhaustion::a_buffer_as_large_as_the_memory", exhaustion::a_buffer_as_large_as_the_memory),
+    ("exhaustion::more_buffers_than_the_memory_holds", exhaustion::more_buffers_than_the_memory_holds),
+    ("exhaustion::of_system_memory", exhaustion::of_system_memory),
+];
+
+fn a_device_that_the_cpu_executes_says_so() -> Outcome {
+    let provider = find(SOFTWARE)?;
+    let identity = provider.identity();
+    ensure!(identity.kind == DeviceKind::Software && identity.pci.is_none(), "{identity:?}");
+    ensure!(identity.description.contains("the CPU executes it"), "{identity:?}");
+    ensure!(
+        identity.node.file_name().is_some_and(|name| name.to_string_lossy().contains("libvulkan")),
+        "{identity:?}"
+    );
+    ensure!(identity.driver_version.as_ref().is_some_and(|version| version.contains("Mesa")), "{identity:?}");
+    let buffer = provider.allocate(&devmem_provider::Request::bytes(harness::SIZE))?;
+    let seen = buffer.residency()?;
+    ensure!(seen.residency == Residency::System && seen.evidence.contains("CPU"), "{seen:?}");
+    ensure!(buffer.export()?.file_information()?.exporter == "udmabuf", "{:?}", buffer.export()?);
+    for selector in ["vulkan:LLVM", "vulkan:llvmpipe"] {
+        ensure!(find(selector)?.identity() == identity, "{selector}");
+    }
+    Ok(())
+}
+
+/// A test, during which the validation layer must be silent.
+fn watched(name: String, validation: &Validation, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    let validation = validation.clone();
+    trial(name, move || {
+        let outcome = test();
+        validation.was_silent()?;
+        outcome
+    })
+}
+
+fn trials(validation: &Validation) -> Vec<Trial> {
+    type Test = (&'static str, fn() -> Outcome);
+    let tests: &[Test] = &[
+        ("absence::without_a_driver", absence::without_a_driver),
+        ("absence::without_udmabuf", absence::without_udmabuf),
+        ("a_device_that_the_cpu_executes_says_so", a_device_that_the_cpu_executes_says_so),
+        ("imports::of_every_exporter", imports::of_every_exporter),
+        ("imports::of_what_is_no_dma_buf", imports::of_what_is_no_dma_buf),
+        ("imports::of_the_wrong_size", imports::of_the_wrong_size),
+        ("imports::of_a_closed_descriptor", imports::of_a_closed_descriptor),
+        ("imports::leave_nothing_behind", imports::leave_nothing_behind),
+        ("radv::is_the_gpu_of_amdgpu", radv::is_the_gpu_of_amdgpu),
+        ("radv::placements_are_kept", radv::placements_are_kept),
+        ("radv::sees_a_buffer_move", radv::sees_a_buffer_move),
+    ];
+    let mut trials: Vec<Trial> =
+        tests.iter().map(|&(name, test)| watched(name.to_owned(), validation, test)).collect();
+    for (device, name) in [("llvmpipe", SOFTWARE), ("radv", radv::SELECTOR)] {
+        for &(test_name, test) in PROVIDER_TESTS.iter().chain(GPU_TESTS) {
+            let run = move || test(&*find(name)?);
+            trials.push(watched(format!("{device}::{test_name}"), validation, run));
+        }
+    }
+    trials.push(watched("validation::is_on".to_owned(), validation, {
+        let validation = validation.clone();
+        move || validation.is_on()
+    }));
+    trials
+}
+
+fn main() -> ExitCode {
+    if absence::is_child() {
+        return absence::child();
+    }
+    let program = devmem_lab::test_program().vulkan().gpu("amdgpu").module("vgem");
+    let program =
+        Validation::SETTINGS.iter().fold(program, |program, (name, value)| program.environment(name, value));
+    program.main(|| {
+        let mut arguments = Arguments::from_args();
+        // Tests that count memory are disturbed by others.
+        arguments.test_threads = Some(1);
+        let validation = match Validation::begin() {
+            Ok(validation) => validation,
+            Err(failure) => {
+                eprintln!("the validation layer cannot be used: {failure}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let conclusion = libtest_mimic::run(&arguments, trials(&validation));
+        match validation.end() {
+            Ok(()) => conclusion.exit_code(),
+            Err(failure) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
