@@ -11,7 +11,7 @@ use serde_json::Value;
 pub(crate) const NIC: &str = "eth0";
 pub(crate) const ADDRESS: &str = "10.77.0.1:5201";
 
-const TOOL: &str = "/usr/bin/nic-to-gpu-copy";
+pub(crate) const TOOL: &str = "/usr/bin/nic-to-gpu-copy";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What went wrong in a test.
