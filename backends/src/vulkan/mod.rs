@@ -27,6 +27,7 @@
 //!
 //! As with the kernel driver's own backend.
 
+mod copy;
 mod errors;
 mod heaps;
 mod identity;
@@ -35,6 +36,7 @@ mod instance;
 mod memory_properties;
 mod provider;
 mod residency;
+mod shaders;
 mod sys;
 mod usage;
 
@@ -42,6 +44,7 @@ use std::sync::Arc;
 
 use devmem_provider::{DeviceKind, Error, ErrorKind, Provider, Result};
 
+pub use copy::{CopyOptions, GatherMethod};
 pub use provider::{Imported, Vulkan};
 
 use sys::physical_device::{Description, Extensions, PhysicalDevice};

@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use ash::vk;
+use devmem_provider::device_copy::DeviceCopy;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{
     Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, Placement, Provider, Request,
     Residency, ResidencyEvidence, Result, base_page_size,
 };
 
+use super::copy::{CopyOptions, VulkanCopy};
 use super::heaps::Memory;
 use super::instance::check_version;
 use super::residency::{Watched, Witness, nodes_of};
@@ -145,6 +147,13 @@ impl Vulkan {
     pub fn import(&self, dma_buf: &DmaBuf) -> Result<Imported> {
         import::import(&self.0.device, dma_buf).map(Imported)
     }
+
+    /// As [`Provider::device_copy`], for tests and benchmarks that choose how it is done.
+    #[must_use]
+    pub fn device_copy_with(&self, options: CopyOptions) -> Arc<dyn DeviceCopy> {
+        let Opened { identity, device, .. } = &*self.0;
+        Arc::new(VulkanCopy::new(device, &identity.name, identity.kind, options))
+    }
 }
 
 impl Opened {
@@ -179,6 +188,7 @@ impl Opened {
         };
         let map = || made.dma_buf.map_range(0, page, Access::Read)?.read()?.finish();
         let capabilities = [
+            (Capabilities::DEVICE_COPY, true),
             (Capabilities::DEVICE_LOCAL, in_device.is_some()),
             (Capabilities::CPU_MAPPING, map().is_ok()),
             (Capabilities::RESIDENCY, made.watched.residency()?.residency != Residency::Unknown),
@@ -269,6 +279,10 @@ impl Provider for Vulkan {
 
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities
+    }
+
+    fn device_copy(&self) -> Result<Option<Arc<dyn DeviceCopy>>> {
+        Ok(Some(self.device_copy_with(CopyOptions::default())))
     }
 
     fn allocate(&self, request: &Request) -> Result<Box<dyn Buffer>> {

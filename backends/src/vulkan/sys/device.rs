@@ -17,6 +17,7 @@ pub(crate) struct Device {
     queue: Queue,
     transfer_queue: Option<Queue>,
     memory_types: u32,
+    limits: vk::PhysicalDeviceLimits,
     extensions: Extensions,
     physical: PhysicalDevice,
 }
@@ -95,8 +96,11 @@ impl Device {
         let queues: Vec<_> =
             [Some(families.main), families.transfer].into_iter().flatten().map(queue).collect();
         let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
+        // Every device has it: what a shader reads or writes outside of its buffers is harmless.
+        let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
         let information = vk::DeviceCreateInfo::default()
             .queue_create_infos(&queues)
+            .enabled_features(&features)
             .enabled_extension_names(&names)
             .push_next(&mut timeline);
         let instance = physical.instance().raw();
@@ -117,6 +121,7 @@ impl Device {
             transfer_queue: families.transfer.map(queue),
             memory_types: u32::try_from(physical.memory().types.len()).unwrap_or(0),
             raw,
+            limits: physical.limits(),
             extensions: *extensions,
             physical: physical.clone(),
         })
@@ -130,6 +135,11 @@ impl Device {
     /// The extensions that are enabled where they are there.
     pub(crate) fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// Alignments, counts and sizes.
+    pub(crate) fn limits(&self) -> &vk::PhysicalDeviceLimits {
+        &self.limits
     }
 
     /// The queue for everything.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use ash::prelude::VkResult;
 use ash::vk;
@@ -17,7 +18,7 @@ pub(crate) struct MappedBuffer {
     start: NonNull<u8>,
     /// What the CPU's caches are written back and invalidated in pieces of, in bytes; `None` if the memory is coherent.
     atom: Option<u64>,
-    buffer: BoundBuffer,
+    buffer: Arc<BoundBuffer>,
 }
 
 // SAFETY: the mapping belongs to no thread, and is accessed by volatile copies only.
@@ -40,10 +41,10 @@ impl MappedBuffer {
         // SAFETY: the memory is visible to the host and not mapped: a bound buffer is mapped here alone, once.
         let start = unsafe { buffer.device().raw().map_memory(memory, 0, vk::WHOLE_SIZE, all) }?;
         let start = NonNull::new(start.cast()).ok_or(vk::Result::ERROR_MEMORY_MAP_FAILED)?;
-        Ok(Self { start, atom, buffer })
+        Ok(Self { start, atom, buffer: Arc::new(buffer) })
     }
 
-    pub(crate) fn buffer(&self) -> &BoundBuffer {
+    pub(crate) fn buffer(&self) -> &Arc<BoundBuffer> {
         &self.buffer
     }
 

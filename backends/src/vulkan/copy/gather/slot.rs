@@ -1,0 +1,148 @@
+//! One submission's worth of commands and lists, used again and again.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ash::prelude::VkResult;
+use ash::vk;
+use devmem_provider::Result;
+
+use super::{GATHER, Route, Shared};
+use crate::vulkan::copy::plan::{FRAGMENT_BYTES, MOST_ALIGNMENT, ShaderList, ShaderRange, Span, TILE_BYTES};
+use crate::vulkan::copy::scratch;
+use crate::vulkan::sys::commands::{Commands, Progress};
+use crate::vulkan::sys::mapping::MappedBuffer;
+use crate::vulkan::sys::memory::BoundBuffer;
+use crate::vulkan::sys::pipeline::{Bindings, Window};
+
+/// Where the tiles begin in a slot's list.
+const TILES: u64 = (FRAGMENT_BYTES as u64).next_multiple_of(MOST_ALIGNMENT);
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    commands: Commands,
+    shader: Option<ShaderSlot>,
+}
+
+impl Slot {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
+        let commands = Commands::new(&shared.device).map_err(|code| shared.failed(code, GATHER))?;
+        Ok(Self { commands, shader: None })
+    }
+
+    pub(crate) fn is_free(&self) -> VkResult<bool> {
+        self.commands.is_free()
+    }
+
+    /// Waits until it is free.
+    pub(crate) fn wait(&self) -> VkResult<()> {
+        self.commands.wait()
+    }
+
+    /// Records the copy of pieces that follow each other in the destination.
+    pub(crate) fn record(
+        &mut self,
+        shared: &Arc<Shared>,
+        route: &Route,
+        pieces: &[vk::BufferCopy],
+    ) -> Result<()> {
+        self.commands.clear().map_err(|code| shared.failed(code, GATHER))?;
+        let mut dispatch = None;
+        if route.conditions.prefer_shader(pieces) {
+            if self.shader.is_none() {
+                self.shader = Some(ShaderSlot::new(shared)?);
+            }
+            dispatch = match &mut self.shader {
+                Some(shader) => shader.prepare(shared, route, pieces)?,
+                None => None,
+            };
+        }
+        let buffers = [&route.source, &route.destination];
+        let commands = &mut self.commands;
+        let mut record = || {
+            let mut recording = commands.record()?;
+            recording.acquire(&buffers);
+            match &dispatch {
+                Some(Dispatch { bindings, range, edges }) => {
+                    recording.copy(&route.source, &route.destination, edges)?;
+                    recording.dispatch(bindings, &[range.first, range.count], range.groups())?;
+                }
+                None => recording.copy(&route.source, &route.destination, pieces)?,
+            }
+            recording.release(&buffers);
+            recording.finish()
+        };
+        record().map_err(|code| shared.failed(code, GATHER))
+    }
+
+    /// Records nothing, for what a submission alone does.
+    pub(crate) fn record_nothing(&mut self) -> VkResult<()> {
+        self.commands.record()?.finish()
+    }
+
+    pub(crate) fn wait_for(&mut self, sync_file: OwnedFd) -> VkResult<()> {
+        self.commands.wait_for(sync_file)
+    }
+
+    pub(crate) fn submit(&mut self, progress: &mut Progress) -> VkResult<()> {
+        self.commands.submit(progress)
+    }
+
+    pub(crate) fn submit_for_sync_file(&mut self, progress: &mut Progress) -> VkResult<Option<OwnedFd>> {
+        self.commands.submit_for_sync_file(progress)
+    }
+}
+
+/// What the shader reads its list from.
+#[derive(Debug)]
+struct ShaderSlot {
+    list: ShaderList,
+    memory: MappedBuffer,
+    bindings: Arc<Bindings>,
+}
+
+/// What is recorded where the shader copies.
+struct Dispatch<'slot> {
+    bindings: &'slot Arc<Bindings>,
+    range: ShaderRange,
+    edges: &'slot [vk::BufferCopy],
+}
+
+impl ShaderSlot {
+    fn new(shared: &Arc<Shared>) -> Result<Self> {
+        let pipeline = shared.pipeline(&shared.gather)?;
+        let bindings = Bindings::new(&pipeline).map_err(|code| shared.failed(code, GATHER))?;
+        Ok(Self {
+            list: ShaderList::default(),
+            memory: scratch::scratch(shared, TILES + TILE_BYTES as u64)?,
+            bindings: Arc::new(bindings),
+        })
+    }
+
+    /// Writes the list. `None` if the shader cannot copy these pieces.
+    fn prepare(
+        &mut self,
+        shared: &Arc<Shared>,
+        route: &Route,
+        pieces: &[vk::BufferCopy],
+    ) -> Result<Option<Dispatch<'_>>> {
+        let Some(range) = self.list.build(pieces, &route.conditions) else { return Ok(None) };
+        scratch::write(shared, &mut self.memory, 0, &self.list.fragments)?;
+        scratch::write(shared, &mut self.memory, TILES, &self.list.tiles)?;
+        let memory = self.memory.buffer();
+        // Nobody else has them: what was recorded before is cleared.
+        let Some(bindings) = Arc::get_mut(&mut self.bindings) else { return Ok(None) };
+        let window = |span: Span| Window { offset: span.start, length: span.end - span.start };
+        let list = |start: u64, bytes: &[u8]| Window { offset: start, length: bytes.len() as u64 };
+        let windows: [(&Arc<BoundBuffer>, Window); 4] = [
+            (&route.source, window(range.source)),
+            (&route.destination, window(range.destination)),
+            (memory, list(0, &self.list.fragments)),
+            (memory, list(TILES, &self.list.tiles)),
+        ];
+        for (binding, (buffer, window)) in (0..).zip(windows) {
+            bindings.bind(binding, buffer, window).map_err(|code| shared.failed(code, GATHER))?;
+        }
+        Ok(Some(Dispatch { bindings: &self.bindings, range, edges: &self.list.edges }))
+    }
+}
