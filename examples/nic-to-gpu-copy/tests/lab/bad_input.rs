@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::faults::{Undo, ask_lab};
 use crate::guest::{
     ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
-    wait_for_change,
 };
+use crate::nic_changes::wait_for_change;
 use crate::{ensure, xdp};
 
 /// The NIC that cannot split headers.
@@ -29,6 +29,13 @@ pub(crate) fn fetch_nic_without_split() -> Outcome {
     Ok(())
 }
 
+/// Keeps something alive that is undone by its own drop.
+fn keep(value: impl Sized + 'static) -> Undo {
+    Undo::by(move || {
+        let _ = &value;
+    })
+}
+
 struct Row {
     name: &'static str,
     arguments: &'static [&'static str],
@@ -41,7 +48,7 @@ struct Row {
 }
 
 const fn row(name: &'static str, arguments: &'static [&'static str], says: &'static [&'static str]) -> Row {
-    Row { name, arguments, says, state: || Ok(Undo::keep(())), user: 0 }
+    Row { name, arguments, says, state: || Ok(keep(())), user: 0 }
 }
 
 const NOBODY: u32 = 65534;
@@ -102,14 +109,14 @@ const TABLE: &[Row] = &[
     Row {
         state: || {
             let taken = TcpListener::bind(ADDRESS)?;
-            Ok(Undo::keep(taken))
+            Ok(keep(taken))
         },
         ..row("port in use", &[], &[ADDRESS, "another program", "choose another port"])
     },
     Row {
         state: || {
             let program = xdp::attach(NIC)?;
-            Ok(Undo::keep(program))
+            Ok(keep(program))
         },
         ..row("XDP attached", &["--nic", NIC], &["XDP program is attached", "detach"])
     },

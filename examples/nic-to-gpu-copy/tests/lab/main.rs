@@ -8,6 +8,8 @@ mod faults;
 mod gathers;
 #[path = "../harness/guest.rs"]
 mod guest;
+#[path = "../harness/nic_changes.rs"]
+mod nic_changes;
 mod restore;
 mod topology;
 mod xdp;

@@ -59,6 +59,15 @@ pub(crate) fn from_a_dma_heap() -> Outcome {
     all_by_the_device(&copy(8 * MEBIBYTE + 1, &receiver, &["--digest", "tree"])?)
 }
 
+/// Memory of a GPU, which its driver has moved to system memory for the NIC.
+pub(crate) fn from_amdgpu() -> Outcome {
+    let receiver = ["--provider", "amdgpu", "--placement", "device-local", GATHER];
+    let summary = copy(8 * MEBIBYTE + 1, &receiver, &["--digest", "tree"])?;
+    ensure!(summary["residency_before"] == "device-local", "{summary}");
+    ensure!(summary["residency_after"] == "system", "{summary}");
+    all_by_the_device(&summary)
+}
+
 pub(crate) fn a_buffer_that_is_used_again_and_again() -> Outcome {
     let receiver = ["--provider", SOFTWARE, "--gather", "--size", "1M"];
     all_by_the_device(&copy(16 * MEBIBYTE, &receiver, &["--digest", "tree"])?)

@@ -23,6 +23,7 @@ const TESTS: &[Test] = &[
     ("gathers::a_tree_over_eight_connections", gathers::a_tree_over_eight_connections),
     ("gathers::from_udmabuf", gathers::from_udmabuf),
     ("gathers::from_a_dma_heap", gathers::from_a_dma_heap),
+    ("gathers::from_amdgpu", gathers::from_amdgpu),
     ("gathers::a_buffer_that_is_used_again_and_again", gathers::a_buffer_that_is_used_again_and_again),
     ("gathers::lost_and_reordered_packets", gathers::lost_and_reordered_packets),
     ("gathers::payload_in_the_header_buffer", gathers::payload_in_the_header_buffer),
