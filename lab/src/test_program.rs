@@ -46,6 +46,12 @@ impl TestProgram {
         self
     }
 
+    /// See [`Machine::memory`].
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.machine = self.machine.memory(bytes);
+        self
+    }
+
     /// See [`Machine::topology`].
     pub fn topology(mut self, topology: Topology) -> Self {
         self.machine = self.machine.topology(topology);

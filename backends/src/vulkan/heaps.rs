@@ -111,10 +111,7 @@ impl Memory {
             .properties
             .allowed(allowed)
             .filter(|(_, kind)| !kind.flags.intersects(SPECIAL) && fits(kind.heap))
-            .filter_map(|(index, kind)| {
-                let in_device = self.placement(kind.heap) != Placement::System;
-                Some((rank(kind.flags, in_device, target)?, index))
-            })
+            .filter_map(|(index, kind)| Some((rank(kind.flags, self.placement(kind.heap), target)?, index)))
             .collect();
         suitable.sort_unstable();
         suitable.into_iter().map(|(_, index)| index).collect()
@@ -122,7 +119,7 @@ impl Memory {
 }
 
 /// How well memory serves, 0 best; `None` if it does not.
-fn rank(flags: Flags, in_device: bool, target: Target) -> Option<u8> {
+fn rank(flags: Flags, placement: Placement, target: Target) -> Option<u8> {
     let visible = flags.contains(Flags::HOST_VISIBLE);
     // The CPU reads what was received: from memory that it caches, if there is a choice.
     let system = || {
@@ -131,12 +128,14 @@ fn rank(flags: Flags, in_device: bool, target: Target) -> Option<u8> {
             + u8::from(flags.contains(Flags::DEVICE_LOCAL));
         8 + slow
     };
-    match (target, in_device) {
-        (Target::System, true) => None,
-        (Target::System, false) => Some(system()),
-        (Target::Device { visible: true, .. }, true) => visible.then_some(0),
-        (Target::Device { visible: false, .. }, true) => Some(u8::from(visible)),
-        (Target::Device { only, .. }, false) => (!only).then(system),
+    match (target, placement) {
+        (Target::System, Placement::System) => Some(system()),
+        (Target::System, _) => None,
+        (Target::Device { only, .. }, Placement::System) => (!only).then(system),
+        (Target::Device { visible: true, .. }, _) => visible.then_some(0),
+        // Some drivers forbid the CPU a buffer of a type that is not visible, wherever it lies. The window is spared.
+        (Target::Device { visible: false, .. }, Placement::DeviceLocal) => Some(u8::from(!visible)),
+        (Target::Device { visible: false, .. }, _) => Some(2),
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn import(device: &Arc<Device>, dma_buf: &DmaBuf) -> Result<Arc<Bound
     };
     let failed = |code| errors::failed(code, operation.clone(), &name);
     let size = dma_buf.size();
-    let usage = usage::of_imports(device.physical())
+    let usage = usage::of_imports(device)
         .ok_or_else(|| refuse("the device imports no DMA-bufs as buffers".to_owned()))?;
     let new_buffer = || Buffer::new(device, size, usage, Sharing::DmaBuf).map_err(failed);
     let requirements = new_buffer()?.requirements();

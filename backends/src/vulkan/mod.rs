@@ -9,9 +9,12 @@
 //! | asked for | memory types that are tried, one after the other |
 //! |---|---|
 //! | nothing, or CPU-visible device-local memory preferred | device-local and host-visible, then system memory |
-//! | device-local memory preferred | device-local, rather not host-visible, then system memory |
+//! | device-local memory preferred | device-local, host-visible if all of it is, then system memory |
 //! | either of them required | the same without system memory; a fallback of the kernel is seen, and is an error |
 //! | system memory | host-visible and cached, of a heap that is not the device's own |
+//!
+//! Where the CPU reaches only a window of the device's memory, device-local memory is taken outside of it. Drivers may
+//! forbid to map it then, and no peer reaches it: ask for CPU-visible memory to have either.
 //!
 //! What Vulkan calls device-local on a part of the processor is system memory here. Where memory is now, and whether an
 //! importer's attachment moved it, Vulkan does not tell: the kernel driver of the same device is asked, as its own
@@ -33,6 +36,7 @@ mod heaps;
 mod identity;
 mod import;
 mod instance;
+#[allow(dead_code, reason = "the copy on the device needs it")]
 mod memory_properties;
 mod provider;
 mod residency;

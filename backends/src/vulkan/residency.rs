@@ -11,7 +11,7 @@ use devmem_provider::{
 };
 
 use super::sys::physical_device::{Description, DrmNode};
-use crate::drm::{self, Adopter, Driver, Nodes, Target, View};
+use crate::drm::{self, Adopter, Nodes, Target, View};
 use crate::system_memory::always_system;
 
 type Open = fn(&Nodes) -> Result<Box<dyn Adopter>>;
@@ -19,13 +19,13 @@ type Open = fn(&Nodes) -> Result<Box<dyn Adopter>>;
 /// The kernel drivers whose backends look at buffers of Vulkan.
 const DRIVERS: &[(&str, Open)] = &[
     #[cfg(feature = "amdgpu")]
-    (crate::amdgpu::Amdgpu::DRIVER, drm::adopter::<crate::amdgpu::Amdgpu>),
+    (<crate::amdgpu::Amdgpu as drm::Driver>::DRIVER, drm::adopter::<crate::amdgpu::Amdgpu>),
     #[cfg(feature = "i915")]
-    (crate::i915::I915::DRIVER, drm::adopter::<crate::i915::I915>),
+    (<crate::i915::I915 as drm::Driver>::DRIVER, drm::adopter::<crate::i915::I915>),
     #[cfg(feature = "nouveau")]
-    (crate::nouveau::Nouveau::DRIVER, drm::adopter::<crate::nouveau::Nouveau>),
+    (<crate::nouveau::Nouveau as drm::Driver>::DRIVER, drm::adopter::<crate::nouveau::Nouveau>),
     #[cfg(feature = "xe")]
-    (crate::xe::Xe::DRIVER, drm::adopter::<crate::xe::Xe>),
+    (<crate::xe::Xe as drm::Driver>::DRIVER, drm::adopter::<crate::xe::Xe>),
 ];
 
 /// Who tells where the buffers of a device are.

@@ -2,6 +2,7 @@
 
 use ash::vk::BufferUsageFlags;
 
+use super::sys::device::Device;
 use super::sys::physical_device::{DmaBufSupport, PhysicalDevice};
 
 /// Copies from and to it.
@@ -19,8 +20,13 @@ pub(crate) fn of_exports(device: &PhysicalDevice) -> Option<BufferUsageFlags> {
 }
 
 /// The most that buffers can be used for whose memory is imported from a DMA-buf.
-pub(crate) fn of_imports(device: &PhysicalDevice) -> Option<BufferUsageFlags> {
-    first(device, |support| support.imports)
+pub(crate) fn of_imports(device: &Device) -> Option<BufferUsageFlags> {
+    let imports = |usage| device.physical().dma_buf_support(usage).imports;
+    let with_address = COPIES_AND_SHADERS | BufferUsageFlags::SHADER_DEVICE_ADDRESS;
+    if device.copies_indirectly() && imports(with_address) {
+        return Some(with_address);
+    }
+    first(device.physical(), |support| support.imports)
 }
 
 fn first(device: &PhysicalDevice, suits: fn(DmaBufSupport) -> bool) -> Option<BufferUsageFlags> {

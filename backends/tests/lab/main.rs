@@ -2,6 +2,8 @@
 //!
 //! Started on the host, this program boots the lab and runs itself in the guest, where the tests are.
 
+#[path = "../harness/every_copy/mod.rs"]
+mod every_copy;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod udmabuf;
@@ -9,9 +11,11 @@ mod udmabuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use devmem_backends::discover;
+use devmem_backends::cpu_copy::CpuCopy;
+use devmem_backends::{discover, find};
 use libtest_mimic::Arguments;
 
+use every_copy::{COPY_TESTS, Copies};
 use harness::every_provider::PROVIDER_TESTS;
 use harness::{Outcome, trial};
 
@@ -52,6 +56,16 @@ fn main() -> ExitCode {
                 let of = Arc::clone(&provider);
                 trials.push(trial(format!("{}::{name}", provider.identity().name), move || test(&*of)));
             }
+        }
+        for &(name, test) in COPY_TESTS {
+            trials.push(trial(format!("cpu_copy::{name}"), move || {
+                let provider = find("udmabuf")?;
+                test(&Copies {
+                    copy: Arc::new(CpuCopy),
+                    source: Arc::clone(&provider),
+                    destination: provider,
+                })
+            }));
         }
         libtest_mimic::run(&arguments, trials).exit_code()
     })

@@ -35,11 +35,7 @@ pub(crate) fn of_every_exporter() -> Outcome {
                         refusals.push(format!("{placement} of {exporter}: {error}"));
                     }
                 }
-                let after = dma_buf.file_information()?.count;
-                ensure!(
-                    after == before,
-                    "{exporter}: {before} references before the import, {after} after it"
-                );
+                nothing_refers(&dma_buf, before).map_err(|failure| format!("{exporter}: {failure}"))?;
             }
         }
     }

@@ -4,7 +4,7 @@ use devmem_backends::{discover, find};
 use devmem_provider::{Capabilities, DeviceKind, Placement, Request};
 
 use crate::ensure;
-use crate::harness::{Failure, Outcome, SIZE, skip};
+use crate::harness::{Failure, Outcome, SIZE};
 
 /// A part of the device's name.
 pub(crate) const SELECTOR: &str = "vulkan:radv";
@@ -42,9 +42,4 @@ pub(crate) fn placements_are_kept() -> Outcome {
         ensure!(ours == kernel, "{placement}: {ours:?} and {kernel:?}");
     }
     Ok(())
-}
-
-/// An importer that takes no peer-to-peer addresses makes the kernel move a buffer of Vulkan as it does amdgpu's own.
-pub(crate) fn sees_a_buffer_move() -> Outcome {
-    skip("not yet")
 }

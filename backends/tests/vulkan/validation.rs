@@ -9,6 +9,8 @@ use crate::ensure;
 use crate::harness::{Failure, Outcome};
 
 const SETTINGS_FILE: &str = "/tmp/vk_layer_settings.txt";
+/// Structures that are younger than the layer, with their sizes: those of `VK_KHR_copy_memory_indirect`.
+const YOUNGER: &str = "1000549000,24";
 const LOG: &str = "/tmp/validation.log";
 
 /// The layer writes to a file, which it begins anew with each instance: the devices are held through all tests, so that
@@ -32,7 +34,8 @@ impl Validation {
             "khronos_validation.debug_action = VK_DBG_LAYER_ACTION_LOG_MSG\n\
              khronos_validation.log_filename = {LOG}\n\
              khronos_validation.report_flags = error,warn,perf\n\
-             khronos_validation.validate_sync = true\n"
+             khronos_validation.validate_sync = true\n\
+             khronos_validation.custom_stype_list = {YOUNGER}\n"
         );
         std::fs::write(SETTINGS_FILE, settings)?;
         let devices = vulkan::devices()?;

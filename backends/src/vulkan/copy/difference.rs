@@ -39,7 +39,7 @@ pub(crate) fn first_difference(
     let failed = |code| shared.failed(code, COMPARE);
     let pipeline = shared.pipeline(&shared.first_difference)?;
     let mut bindings = Arc::new(Bindings::new(&pipeline).map_err(failed)?);
-    let mut found = scratch::scratch(shared, 4)?;
+    let mut found = scratch::scratch(shared, 4, scratch::FOR_SHADERS)?;
     let mut work = Work::new(shared, COMPARE)?;
     let alignment = shared.device.limits().min_storage_buffer_offset_alignment.max(4);
     // A window of a buffer, and where the bytes begin in it.
@@ -54,11 +54,8 @@ pub(crate) fn first_difference(
         let (left_window, left_start) = window(piece.offset + done, length);
         let (right_window, right_start) = window(other.offset + done, length);
         work.clear()?;
-        let windows = [
-            (&left, left_window),
-            (&right, right_window),
-            (found.buffer(), Window { offset: 0, length: 4 }),
-        ];
+        let windows =
+            [(&left, left_window), (&right, right_window), (found.buffer(), Window { offset: 0, length: 4 })];
         if let Some(bindings) = Arc::get_mut(&mut bindings) {
             for (binding, (buffer, window)) in (0..).zip(windows) {
                 bindings.bind(binding, buffer, window).map_err(failed)?;

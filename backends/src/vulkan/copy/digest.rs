@@ -63,7 +63,7 @@ struct Hasher<'shared> {
 
 impl<'shared> Hasher<'shared> {
     fn new(shared: &'shared Arc<Shared>, buffer: Arc<BoundBuffer>) -> Result<Self> {
-        let mut memory = scratch::scratch(shared, END)?;
+        let mut memory = scratch::scratch(shared, END, scratch::FOR_SHADERS)?;
         let constants: Vec<u8> = ROUND_CONSTANTS.iter().flat_map(|word| word.to_ne_bytes()).collect();
         scratch::write(shared, &mut memory, CONSTANTS, &constants)?;
         Ok(Self { shared, work: Work::new(shared, HASH)?, memory, buffer, few: None, many: None })

@@ -90,12 +90,14 @@ impl VulkanGather {
         let conditions = Conditions {
             method: shared.options.gather,
             shaders: shared.shaders_reach(&from) && shared.shaders_reach(&to),
+            indirect: from.address().is_some() && to.address().is_some(),
             software: shared.software,
             alignment: limits.min_storage_buffer_offset_alignment,
             most_window: limits.max_storage_buffer_range.into(),
         };
-        if conditions.method == GatherMethod::Shader && !conditions.shaders {
-            return Err(shared.refuse("gather with a shader", "its shaders do not reach both buffers"));
+        if ![GatherMethod::Automatic, conditions.of_many()].contains(&conditions.method) {
+            let reason = format!("it has not what it takes for {:?}", conditions.method);
+            return Err(shared.refuse("gather in the way that was asked for", reason));
         }
         Ok(Self {
             slots: Vec::new(),
@@ -146,7 +148,10 @@ impl VulkanGather {
         offset: u64,
     ) -> Result<()> {
         let mut plan = Pieces::new(fragments, offset);
-        let most_bytes = if self.route.conditions.may_use_shader() { MOST_SHADER_BYTES } else { u64::MAX };
+        let most_bytes = match self.route.conditions.of_many() {
+            GatherMethod::Shader => MOST_SHADER_BYTES,
+            _ => u64::MAX,
+        };
         plan.fill(&mut self.pieces, MOST_PIECES, most_bytes);
         loop {
             let index = self.slot()?;
@@ -191,7 +196,9 @@ impl VulkanGather {
 
     /// Counts what is completed when so many submissions are.
     fn count(&mut self, submissions: u64) {
-        while let Some((batch, _)) = self.unfinished.front().copied().filter(|&(_, after)| after <= submissions) {
+        while let Some((batch, _)) =
+            self.unfinished.front().copied().filter(|&(_, after)| after <= submissions)
+        {
             self.completed = batch;
             self.unfinished.pop_front();
         }

@@ -20,7 +20,7 @@ use super::sys::memory::BoundBuffer;
 use super::sys::pipeline::Pipeline;
 use super::{errors, import, shaders};
 
-/// How fragments are gathered.
+/// How fragments are gathered. What a method cannot copy (bytes that are not aligned for it) copy commands do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum GatherMethod {
@@ -29,7 +29,9 @@ pub enum GatherMethod {
     Automatic,
     /// `vkCmdCopyBuffer`, a region for each fragment.
     Commands,
-    /// A compute shader that reads a list of fragments, where it can.
+    /// `VK_KHR_copy_memory_indirect`, a copy in a list for each fragment.
+    Indirect,
+    /// A compute shader that reads a list of fragments.
     Shader,
 }
 

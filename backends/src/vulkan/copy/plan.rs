@@ -6,6 +6,7 @@ use ash::vk::BufferCopy;
 use devmem_provider::Extent;
 
 use super::GatherMethod;
+use crate::vulkan::sys::copy_memory_indirect::ALIGNMENT;
 
 /// How many pieces are copied with one submission.
 pub(crate) const MOST_PIECES: usize = 16 << 10;
@@ -86,6 +87,8 @@ pub(crate) struct Conditions {
     pub(crate) method: GatherMethod,
     /// The queue computes, and shaders reach both buffers.
     pub(crate) shaders: bool,
+    /// Copies may be told by a list in memory.
+    pub(crate) indirect: bool,
     /// The device's shaders are executed by the CPU.
     pub(crate) software: bool,
     /// What offsets of a window are multiples of, in bytes.
@@ -95,20 +98,76 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    /// Whether any pieces are for the shader.
-    pub(crate) fn may_use_shader(&self) -> bool {
-        let automatic = self.method == GatherMethod::Automatic && !self.software;
-        self.shaders && (automatic || self.method == GatherMethod::Shader)
+    /// How pieces are copied if they are many and small.
+    ///
+    /// A GPU needs some microseconds for each region of a copy command, whatever its size, while the shader reads a list at
+    /// the speed of memory. A device that the CPU executes is slow with shaders, which fetch every word by itself, and fast
+    /// with a list of copies, each of which is a `memcpy`.
+    pub(crate) fn of_many(&self) -> GatherMethod {
+        match self.method {
+            GatherMethod::Shader if self.shaders => GatherMethod::Shader,
+            GatherMethod::Indirect if self.indirect => GatherMethod::Indirect,
+            GatherMethod::Automatic if self.shaders && !self.software => GatherMethod::Shader,
+            GatherMethod::Automatic if self.indirect => GatherMethod::Indirect,
+            _ => GatherMethod::Commands,
+        }
     }
 
-    /// Whether the shader is to copy these pieces.
-    ///
-    /// A GPU needs some microseconds for each region of a copy command, whatever its size, while the shader reads a list
-    /// at the speed of memory. A device that the CPU executes is fastest at `memcpy`, with which it copies a region.
-    pub(crate) fn prefer_shader(&self, pieces: &[BufferCopy]) -> bool {
+    /// How these pieces are copied.
+    pub(crate) fn choose(&self, pieces: &[BufferCopy]) -> GatherMethod {
         let bytes: u64 = pieces.iter().map(|piece| piece.size).sum();
-        let worth_it = pieces.len() >= FEW_PIECES && bytes / pieces.len() as u64 <= REGION_COST;
-        self.may_use_shader() && (worth_it || self.method == GatherMethod::Shader)
+        let are_many = pieces.len() >= FEW_PIECES && bytes / pieces.len() as u64 <= REGION_COST;
+        if are_many || self.method != GatherMethod::Automatic {
+            self.of_many()
+        } else {
+            GatherMethod::Commands
+        }
+    }
+}
+
+/// What the device reads indirect copies from. Vectors keep their room from call to call.
+#[derive(Default)]
+pub(crate) struct IndirectList {
+    /// `IndirectCopy`, as the device reads them.
+    pub(crate) copies: Vec<u8>,
+    /// What is not aligned, for a copy command.
+    pub(crate) rest: Vec<BufferCopy>,
+}
+
+impl fmt::Debug for IndirectList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndirectList").field("bytes", &self.copies.len()).finish_non_exhaustive()
+    }
+}
+
+impl IndirectList {
+    /// Lists pieces of buffers that have these addresses. Returns how many copies that makes.
+    pub(crate) fn build(&mut self, pieces: &[BufferCopy], source: u64, destination: u64) -> u32 {
+        self.copies.clear();
+        self.rest.clear();
+        let mut count = 0;
+        for piece in pieces {
+            let head = (ALIGNMENT - (source + piece.src_offset) % ALIGNMENT) % ALIGNMENT;
+            let body = piece.size.saturating_sub(head) / ALIGNMENT * ALIGNMENT;
+            let is_aligned = (destination + piece.dst_offset + head).is_multiple_of(ALIGNMENT);
+            if body == 0 || !is_aligned {
+                self.rest.push(*piece);
+                continue;
+            }
+            let part = |from: u64, size: u64| BufferCopy {
+                src_offset: piece.src_offset + from,
+                dst_offset: piece.dst_offset + from,
+                size,
+            };
+            let edges = [part(0, head), part(head + body, piece.size - head - body)];
+            self.rest.extend(edges.into_iter().filter(|edge| edge.size > 0));
+            let copy = part(head, body);
+            for word in [source + copy.src_offset, destination + copy.dst_offset, copy.size] {
+                self.copies.extend_from_slice(&word.to_ne_bytes());
+            }
+            count += 1;
+        }
+        count
     }
 }
 

@@ -9,12 +9,19 @@ use super::Shared;
 use crate::vulkan::sys::mapping::MappedBuffer;
 use crate::vulkan::sys::memory::{BoundBuffer, Buffer, Sharing, Source};
 
-/// Makes a buffer that stays mapped, for shaders to read and write.
-pub(crate) fn scratch(shared: &Shared, bytes: u64) -> Result<MappedBuffer> {
-    let operation = || format!("allocate {bytes} bytes that the CPU and shaders share");
+/// For shaders to read and write.
+pub(crate) const FOR_SHADERS: BufferUsageFlags = BufferUsageFlags::STORAGE_BUFFER;
+
+/// For a list of indirect copies.
+pub(crate) const FOR_INDIRECT_COPIES: BufferUsageFlags = BufferUsageFlags::from_raw(
+    BufferUsageFlags::INDIRECT_BUFFER.as_raw() | BufferUsageFlags::SHADER_DEVICE_ADDRESS.as_raw(),
+);
+
+/// Makes a buffer that stays mapped.
+pub(crate) fn scratch(shared: &Shared, bytes: u64, usage: BufferUsageFlags) -> Result<MappedBuffer> {
+    let operation = || format!("allocate {bytes} bytes that the CPU and the device share");
     let failed = |code| shared.failed(code, operation());
-    let buffer = Buffer::new(&shared.device, bytes, BufferUsageFlags::STORAGE_BUFFER, Sharing::Private)
-        .map_err(failed)?;
+    let buffer = Buffer::new(&shared.device, bytes, usage, Sharing::Private).map_err(failed)?;
     let memory = shared.device.physical().memory();
     let of_sort = |wanted: Flags| {
         let mut types = memory.allowed(buffer.requirements().memory_types);
@@ -25,7 +32,8 @@ pub(crate) fn scratch(shared: &Shared, bytes: u64) -> Result<MappedBuffer> {
         .or_else(|| of_sort(Flags::HOST_VISIBLE | Flags::HOST_COHERENT))
         .ok_or_else(|| {
             let reason = "the driver has no memory type that is visible to the host and coherent";
-            shared.refuse("allocate memory that the CPU and shaders share", reason)
+            shared
+                .refuse("allocate memory that the CPU and the device share", reason)
                 .with_kind(ErrorKind::Protocol)
         })?;
     let bound = BoundBuffer::new(buffer, memory_type, Source::Private).map_err(failed)?;
@@ -50,6 +58,8 @@ fn checked(
 ) -> Result<()> {
     match outcome {
         Some(outcome) => outcome.map_err(|code| shared.failed(code, operation)),
-        None => Err(shared.refuse(operation, "the list is longer than its buffer").with_kind(ErrorKind::InvalidInput)),
+        None => Err(shared
+            .refuse(operation, "the list is longer than its buffer")
+            .with_kind(ErrorKind::InvalidInput)),
     }
 }

@@ -119,7 +119,7 @@ fn types(memory: &Memory, target: Target) -> Vec<u32> {
 #[test]
 fn device_memory_goes_before_system_memory_and_special_memory_is_left_alone() {
     let amd = amd_with_resizable_bar();
-    assert_eq!(types(&amd, ANY), [0, 1, 3, 4, 5, 6, 2]);
+    assert_eq!(types(&amd, ANY), [3, 4, 0, 1, 5, 6, 2]);
     assert_eq!(types(&amd, ANY_VISIBLE), [3, 4, 5, 6, 2]);
     assert_eq!(types(&amd, VISIBLE_ONLY), [3, 4]);
     assert_eq!(types(&amd, Target::System), [5, 6, 2]);

@@ -51,5 +51,9 @@ pub(crate) static SHA256_FEW: Shader =
     Shader { spirv: include_bytes!("sha256.spv"), entry: c"sha256_few", bindings: 4, immediates: 1 };
 
 /// Compares two pieces. See `difference.wgsl`.
-pub(crate) static FIRST_DIFFERENCE: Shader =
-    Shader { spirv: include_bytes!("difference.spv"), entry: c"first_difference", bindings: 3, immediates: 3 };
+pub(crate) static FIRST_DIFFERENCE: Shader = Shader {
+    spirv: include_bytes!("difference.spv"),
+    entry: c"first_difference",
+    bindings: 3,
+    immediates: 3,
+};

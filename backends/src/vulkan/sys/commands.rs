@@ -10,6 +10,7 @@ use std::time::Duration;
 use ash::prelude::VkResult;
 use ash::vk;
 
+use super::copy_memory_indirect::IndirectCopy;
 use super::device::Device;
 use super::memory::BoundBuffer;
 use super::pipeline::Bindings;
@@ -22,9 +23,8 @@ const MOST_WAITS: usize = 4;
 const LONG: Duration = Duration::from_secs(1);
 
 /// Reads and writes by anything on the device.
-const ALL_ACCESS: vk::AccessFlags = vk::AccessFlags::from_raw(
-    vk::AccessFlags::MEMORY_READ.as_raw() | vk::AccessFlags::MEMORY_WRITE.as_raw(),
-);
+const ALL_ACCESS: vk::AccessFlags =
+    vk::AccessFlags::from_raw(vk::AccessFlags::MEMORY_READ.as_raw() | vk::AccessFlags::MEMORY_WRITE.as_raw());
 
 /// How far the work has come that was submitted with it, in submissions.
 #[derive(Debug)]
@@ -343,6 +343,33 @@ impl Recording<'_> {
         let (from, to) = (source.raw(), destination.raw());
         // SAFETY: the command buffer is being recorded; the regions are inside of the buffers, which are held.
         unsafe { self.commands.device.raw().cmd_copy_buffer(self.commands.raw, from, to, regions) };
+        Ok(())
+    }
+
+    /// Copies what `count` of [`IndirectCopy`] tell that lie at the beginning of `list`, from `source` to `destination`. The
+    /// caller sees to it that they are inside of the buffers, do not overlap, and are aligned. Buffers without an address
+    /// answer `ERROR_FEATURE_NOT_PRESENT`.
+    pub(crate) fn copy_indirect(
+        &mut self,
+        source: &Arc<BoundBuffer>,
+        destination: &Arc<BoundBuffer>,
+        list: &Arc<BoundBuffer>,
+        count: u32,
+    ) -> VkResult<()> {
+        let function = self.commands.device.copy_memory_indirect();
+        let size = u64::from(count) * size_of::<IndirectCopy>() as u64;
+        let possible = [source, destination, list].iter().all(|buffer| self.is_of_this_device(buffer))
+            && list.usage().contains(vk::BufferUsageFlags::INDIRECT_BUFFER)
+            && size <= list.size();
+        let (Some(function), Some(address), true) = (function, list.address(), possible) else {
+            return Err(vk::Result::ERROR_FEATURE_NOT_PRESENT);
+        };
+        // SAFETY: the command buffer is being recorded, and the list and the buffers are held, of which the caller says that
+        // the copies are inside.
+        unsafe { function.record(self.commands.raw, address, count) };
+        for buffer in [source, destination, list] {
+            self.hold(buffer);
+        }
         Ok(())
     }
 

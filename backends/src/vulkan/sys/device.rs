@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use ash::prelude::VkResult;
 use ash::{ext, khr, vk};
 
+use super::copy_memory_indirect;
 use super::physical_device::{Extensions, PhysicalDevice};
 
 /// A logical device, destroyed on drop. Whatever is made of it holds it.
@@ -14,6 +15,7 @@ pub(crate) struct Device {
     raw: ash::Device,
     memory_fd: khr::external_memory_fd::Device,
     semaphore_fd: Option<khr::external_semaphore_fd::Device>,
+    copy_memory_indirect: Option<copy_memory_indirect::Function>,
     queue: Queue,
     transfer_queue: Option<Queue>,
     memory_types: u32,
@@ -90,6 +92,9 @@ impl Device {
         if extensions.queue_family_foreign {
             names.push(ext::queue_family_foreign::NAME);
         }
+        if extensions.copy_memory_indirect {
+            names.push(copy_memory_indirect::NAME);
+        }
         let names: Vec<_> = names.into_iter().map(CStr::as_ptr).collect();
         let queue =
             |family| vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&[1.0]);
@@ -98,11 +103,17 @@ impl Device {
         let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
         // Every device has it: what a shader reads or writes outside of its buffers is harmless.
         let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
-        let information = vk::DeviceCreateInfo::default()
+        let mut copies = copy_memory_indirect::Features::new(true);
+        let mut addresses =
+            vk::PhysicalDeviceBufferDeviceAddressFeatures::default().buffer_device_address(true);
+        let mut information = vk::DeviceCreateInfo::default()
             .queue_create_infos(&queues)
             .enabled_features(&features)
             .enabled_extension_names(&names)
             .push_next(&mut timeline);
+        if extensions.copy_memory_indirect {
+            information = information.push_next(&mut copies).push_next(&mut addresses);
+        }
         let instance = physical.instance().raw();
         // SAFETY: the structures and what they point to live through the call.
         let raw = unsafe { instance.create_device(physical.raw(), &information, None) }?;
@@ -117,6 +128,10 @@ impl Device {
         Ok(Self {
             memory_fd: khr::external_memory_fd::Device::new(instance, &raw),
             semaphore_fd: has_semaphore_fd.then(|| khr::external_semaphore_fd::Device::new(instance, &raw)),
+            copy_memory_indirect: extensions
+                .copy_memory_indirect
+                .then(|| copy_memory_indirect::Function::load(instance, raw.handle()))
+                .flatten(),
             queue: queue(families.main),
             transfer_queue: families.transfer.map(queue),
             memory_types: u32::try_from(physical.memory().types.len()).unwrap_or(0),
@@ -147,9 +162,9 @@ impl Device {
         &self.queue
     }
 
-    /// The queue of an engine that only copies, where there is one.
-    pub(crate) fn transfer_queue(&self) -> Option<&Queue> {
-        self.transfer_queue.as_ref()
+    /// Whether buffers have addresses, and copies may be told by lists in memory.
+    pub(crate) fn copies_indirectly(&self) -> bool {
+        self.copy_memory_indirect.is_some() && self.queue.computes()
     }
 
     /// Waits until every queue is idle.
@@ -167,6 +182,10 @@ impl Device {
     /// How many memory types it has.
     pub(super) fn memory_types(&self) -> u32 {
         self.memory_types
+    }
+
+    pub(super) fn copy_memory_indirect(&self) -> Option<&copy_memory_indirect::Function> {
+        self.copy_memory_indirect.as_ref()
     }
 
     pub(super) fn raw(&self) -> &ash::Device {

@@ -126,12 +126,16 @@ impl Memory {
         }
         let mut dedicated = vk::MemoryDedicatedAllocateInfo::default().buffer(buffer.raw);
         let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(DMA_BUF);
+        let mut flags = vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
         let mut import = vk::ImportMemoryFdInfoKHR::default().handle_type(DMA_BUF);
         let mut information = vk::MemoryAllocateInfo::default()
             .allocation_size(requirements.size)
             .memory_type_index(memory_type);
         if requirements.dedicated {
             information = information.push_next(&mut dedicated);
+        }
+        if buffer.usage.contains(vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS) {
+            information = information.push_next(&mut flags);
         }
         let exportable = matches!(source, Source::Exportable);
         let imported = match source {
@@ -195,6 +199,17 @@ impl BoundBuffer {
     /// What it may be used for.
     pub(crate) fn usage(&self) -> vk::BufferUsageFlags {
         self.buffer.usage
+    }
+
+    /// Its address for the device. `None` if it was not made to have one.
+    pub(crate) fn address(&self) -> Option<u64> {
+        let has_one = self.buffer.usage.contains(vk::BufferUsageFlags::SHADER_DEVICE_ADDRESS)
+            && self.device().copies_indirectly();
+        has_one.then(|| {
+            let question = vk::BufferDeviceAddressInfo::default().buffer(self.buffer.raw);
+            // SAFETY: the buffer is alive, and has memory of which addresses were asked for; the feature is enabled.
+            unsafe { self.device().raw().get_buffer_device_address(&question) }
+        })
     }
 
     /// Whether others than this device reach its memory, so that its ownership has to be transferred.

@@ -4,6 +4,7 @@
 //! code; what it means to a person is added above.
 
 pub(crate) mod commands;
+pub(crate) mod copy_memory_indirect;
 pub(crate) mod device;
 pub(crate) mod instance;
 pub(crate) mod loader;

@@ -8,6 +8,7 @@ use ash::prelude::VkResult;
 use ash::{ext, khr, vk};
 use devmem_provider::{DeviceKind, PciAddress};
 
+use super::copy_memory_indirect;
 use super::instance::Instance;
 use super::loader::ApiVersion;
 use crate::vulkan::memory_properties::{HeapBudget, MemoryHeap, MemoryProperties, MemoryType};
@@ -29,6 +30,8 @@ pub(crate) struct Extensions {
     pub(crate) memory_budget: bool,
     pub(crate) physical_device_drm: bool,
     pub(crate) pci_bus_info: bool,
+    /// With the feature of that name, and buffers that have addresses.
+    pub(crate) copy_memory_indirect: bool,
 }
 
 /// A DRM node, by its device number.
@@ -115,6 +118,7 @@ impl PhysicalDevice {
             memory_budget: has(ext::memory_budget::NAME),
             physical_device_drm: has(ext::physical_device_drm::NAME),
             pci_bus_info: has(ext::pci_bus_info::NAME),
+            copy_memory_indirect: has(copy_memory_indirect::NAME) && copy_memory_indirect::is_supported(self),
         })
     }
 

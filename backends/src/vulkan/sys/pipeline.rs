@@ -73,9 +73,8 @@ impl Pipeline {
             .name(self.shader.entry());
         let information = vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.layout);
         // SAFETY: as above; the layout has what the shader declares.
-        let made = unsafe {
-            functions.create_compute_pipelines(vk::PipelineCache::null(), &[information], None)
-        };
+        let made =
+            unsafe { functions.create_compute_pipelines(vk::PipelineCache::null(), &[information], None) };
         // SAFETY: a pipeline does not need its module once it is made.
         unsafe { functions.destroy_shader_module(module, None) };
         let made = made.map_err(|(_, code)| code)?;
@@ -170,11 +169,8 @@ impl Bindings {
         let Some(bound) = self.bound.get_mut(binding as usize).filter(|_| possible) else {
             return Err(vk::Result::ERROR_FEATURE_NOT_PRESENT);
         };
-        let piece = [vk::DescriptorBufferInfo {
-            buffer: buffer.raw(),
-            offset: window.offset,
-            range: window.length,
-        }];
+        let piece =
+            [vk::DescriptorBufferInfo { buffer: buffer.raw(), offset: window.offset, range: window.length }];
         let write = vk::WriteDescriptorSet::default()
             .dst_set(self.raw)
             .dst_binding(binding)

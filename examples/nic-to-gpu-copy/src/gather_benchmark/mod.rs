@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use devmem_backends::cpu_copy::CpuCopy;
+use devmem_backends::find;
 use devmem_provider::device_copy::DeviceCopy;
 use devmem_provider::{Extent, Placement, Provider};
 
@@ -29,7 +30,7 @@ pub(crate) fn run(options: &GatherOptions) -> Result<()> {
     if bytes.is_none_or(|bytes| bytes == 0 || usize::try_from(bytes).is_err()) {
         bail!("cannot gather {} fragments of {} bytes", options.fragments, options.fragment_bytes);
     }
-    let provider = devmem_backends::find(&options.provider)?;
+    let provider = find(&options.provider)?;
     let copy = provider.device_copy()?.unwrap_or_else(|| Arc::new(CpuCopy));
     let placement = options.placement.placement();
     let order = Order::shuffled(options.fragments, options.fragment_bytes, options.seed);

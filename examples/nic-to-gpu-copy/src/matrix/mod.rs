@@ -6,7 +6,7 @@
 mod row;
 
 use anyhow::Result;
-use devmem_backends::{Discovery, discover};
+use devmem_backends::{Discovery, discover, find};
 use devmem_provider::{Placement, Provider, Request};
 use devmem_receive::nic::{self, Flow, Nic, Plan, Prepared, Queues};
 use serde_json::json;
@@ -22,9 +22,7 @@ const PORT: u16 = 5201;
 pub(crate) fn run(options: &MatrixOptions) -> Result<()> {
     nic::restore_on_signals()?;
     let mut discovery = match &options.provider {
-        Some(selector) => {
-            Discovery { providers: vec![devmem_backends::find(selector)?], unavailable: Vec::new() }
-        }
+        Some(selector) => Discovery { providers: vec![find(selector)?], unavailable: Vec::new() },
         None => discover(),
     };
     let plan = Plan::new(Queues::count(1), Flow::tcp_port(PORT)).buffer_bytes(options.size);

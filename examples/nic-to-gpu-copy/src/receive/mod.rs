@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use devmem_backends::find;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{PageSize, Provider, Request};
 use devmem_receive::nic;
@@ -40,7 +41,7 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     nic::restore_on_signals()?;
     // Everything that can fail without touching the NIC comes first.
     let port = ReservedPort::reserve(options.listen)?;
-    let provider = devmem_backends::find(&options.provider)?;
+    let provider = find(&options.provider)?;
     let request = request(options);
     let buffer = provider.allocate(&request)?;
     let output = options.output.as_deref().map(Output::create).transpose()?;

@@ -7,6 +7,8 @@
 mod guest;
 #[path = "../harness/nic_changes.rs"]
 mod nic_changes;
+#[path = "../harness/place.rs"]
+mod place;
 mod receive;
 mod require;
 mod unplug;

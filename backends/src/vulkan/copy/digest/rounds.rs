@@ -52,16 +52,17 @@ pub(crate) fn next(
     let first = messages.iter().find_map(|message| message.rest)?;
     // Offsets in a window are words of 32 bits.
     let most_window = most_window.min(u64::from(u32::MAX)) / 4 * 4;
-    let offset = if buffer <= most_window { 0 } else { first.offset / alignment.max(4) * alignment.max(4) };
+    let alignment = alignment.max(4);
+    let offset = if buffer <= most_window { 0 } else { first.offset / alignment * alignment };
     // A message of no bytes may lie at the end, and a window has some.
-    let offset = offset.min(buffer.saturating_sub(alignment.max(4)));
+    let offset = offset.min(buffer.saturating_sub(1) / alignment * alignment);
     let end = (offset + most_window).min(buffer);
     let mut count = 0;
     for (state, message) in (0_u32..).zip(messages) {
-        let Some(rest) = message.rest else { continue };
-        let room = if rest.offset < offset { 0 } else { end.saturating_sub(rest.offset) };
-        let ends = rest.length <= room && rest.length / BLOCK <= MOST_BLOCKS && rest.offset >= offset;
+        let Some(rest) = message.rest.filter(|rest| (offset..=end).contains(&rest.offset)) else { continue };
+        let room = end - rest.offset;
         let blocks = (rest.length.min(room) / BLOCK).min(MOST_BLOCKS);
+        let ends = rest.length <= room && rest.length - blocks * BLOCK < BLOCK;
         if blocks == 0 && !ends {
             continue;
         }

@@ -41,9 +41,10 @@ impl Reservations {
 /// A second descriptor of a fence, for the device to take over.
 pub(crate) fn to_import(shared: &Shared, fence: &SyncFile) -> Result<OwnedFd> {
     check_imports(shared)?;
-    fence.as_fd().try_clone_to_owned().map_err(|error| {
-        Error::from_io(error, "duplicate the descriptor of a sync_file").on(&shared.name)
-    })
+    fence
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| Error::from_io(error, "duplicate the descriptor of a sync_file").on(&shared.name))
 }
 
 fn check_imports(shared: &Shared) -> Result<()> {

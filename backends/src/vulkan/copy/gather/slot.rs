@@ -8,9 +8,13 @@ use ash::vk;
 use devmem_provider::Result;
 
 use super::{GATHER, Route, Shared};
-use crate::vulkan::copy::plan::{FRAGMENT_BYTES, MOST_ALIGNMENT, ShaderList, ShaderRange, Span, TILE_BYTES};
+use crate::vulkan::copy::GatherMethod;
+use crate::vulkan::copy::plan::{
+    FRAGMENT_BYTES, IndirectList, MOST_ALIGNMENT, MOST_PIECES, ShaderList, ShaderRange, Span, TILE_BYTES,
+};
 use crate::vulkan::copy::scratch;
 use crate::vulkan::sys::commands::{Commands, Progress};
+use crate::vulkan::sys::copy_memory_indirect::IndirectCopy;
 use crate::vulkan::sys::mapping::MappedBuffer;
 use crate::vulkan::sys::memory::BoundBuffer;
 use crate::vulkan::sys::pipeline::{Bindings, Window};
@@ -22,12 +26,13 @@ const TILES: u64 = (FRAGMENT_BYTES as u64).next_multiple_of(MOST_ALIGNMENT);
 pub(crate) struct Slot {
     commands: Commands,
     shader: Option<ShaderSlot>,
+    indirect: Option<IndirectSlot>,
 }
 
 impl Slot {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
         let commands = Commands::new(&shared.device).map_err(|code| shared.failed(code, GATHER))?;
-        Ok(Self { commands, shader: None })
+        Ok(Self { commands, shader: None, indirect: None })
     }
 
     pub(crate) fn is_free(&self) -> VkResult<bool> {
@@ -47,32 +52,49 @@ impl Slot {
         pieces: &[vk::BufferCopy],
     ) -> Result<()> {
         self.commands.clear().map_err(|code| shared.failed(code, GATHER))?;
-        let mut dispatch = None;
-        if route.conditions.prefer_shader(pieces) {
-            if self.shader.is_none() {
-                self.shader = Some(ShaderSlot::new(shared)?);
-            }
-            dispatch = match &mut self.shader {
-                Some(shader) => shader.prepare(shared, route, pieces)?,
-                None => None,
-            };
-        }
-        let buffers = [&route.source, &route.destination];
+        let list = match route.conditions.choose(pieces) {
+            GatherMethod::Shader => self.shader(shared)?.prepare(shared, route, pieces)?,
+            GatherMethod::Indirect => self.indirect(shared)?.prepare(shared, route, pieces)?,
+            _ => None,
+        };
+        let (source, destination) = (&route.source, &route.destination);
         let commands = &mut self.commands;
         let mut record = || {
             let mut recording = commands.record()?;
-            recording.acquire(&buffers);
-            match &dispatch {
-                Some(Dispatch { bindings, range, edges }) => {
-                    recording.copy(&route.source, &route.destination, edges)?;
+            recording.acquire(&[source, destination]);
+            match &list {
+                Some(List::Shader { bindings, range }) => {
                     recording.dispatch(bindings, &[range.first, range.count], range.groups())?;
                 }
-                None => recording.copy(&route.source, &route.destination, pieces)?,
+                Some(List::Indirect { memory, count }) => {
+                    recording.copy_indirect(source, destination, memory, *count)?;
+                }
+                None => recording.copy(source, destination, pieces)?,
             }
-            recording.release(&buffers);
+            let rest = match &list {
+                Some(List::Shader { .. }) => self.shader.as_ref().map(|shader| &shader.list.edges),
+                Some(List::Indirect { .. }) => self.indirect.as_ref().map(|indirect| &indirect.list.rest),
+                None => None,
+            };
+            recording.copy(source, destination, rest.map_or(&[][..], Vec::as_slice))?;
+            recording.release(&[source, destination]);
             recording.finish()
         };
         record().map_err(|code| shared.failed(code, GATHER))
+    }
+
+    fn shader(&mut self, shared: &Arc<Shared>) -> Result<&mut ShaderSlot> {
+        match &mut self.shader {
+            Some(shader) => Ok(shader),
+            none => Ok(none.insert(ShaderSlot::new(shared)?)),
+        }
+    }
+
+    fn indirect(&mut self, shared: &Arc<Shared>) -> Result<&mut IndirectSlot> {
+        match &mut self.indirect {
+            Some(indirect) => Ok(indirect),
+            none => Ok(none.insert(IndirectSlot::new(shared)?)),
+        }
     }
 
     /// Records nothing, for what a submission alone does.
@@ -101,11 +123,42 @@ struct ShaderSlot {
     bindings: Arc<Bindings>,
 }
 
-/// What is recorded where the shader copies.
-struct Dispatch<'slot> {
-    bindings: &'slot Arc<Bindings>,
-    range: ShaderRange,
-    edges: &'slot [vk::BufferCopy],
+/// What the device reads a list of copies from.
+#[derive(Debug)]
+struct IndirectSlot {
+    list: IndirectList,
+    memory: MappedBuffer,
+}
+
+/// What is recorded where a list is copied; what it leaves is copied otherwise.
+enum List {
+    Shader { bindings: Arc<Bindings>, range: ShaderRange },
+    Indirect { memory: Arc<BoundBuffer>, count: u32 },
+}
+
+impl IndirectSlot {
+    fn new(shared: &Arc<Shared>) -> Result<Self> {
+        let bytes = (MOST_PIECES * size_of::<IndirectCopy>()) as u64;
+        let memory = scratch::scratch(shared, bytes, scratch::FOR_INDIRECT_COPIES)?;
+        Ok(Self { list: IndirectList::default(), memory })
+    }
+
+    /// Writes the list. `None` if no piece is aligned.
+    fn prepare(
+        &mut self,
+        shared: &Arc<Shared>,
+        route: &Route,
+        pieces: &[vk::BufferCopy],
+    ) -> Result<Option<List>> {
+        let addresses = route.source.address().zip(route.destination.address());
+        let Some((source, destination)) = addresses else { return Ok(None) };
+        let count = self.list.build(pieces, source, destination);
+        if count == 0 {
+            return Ok(None);
+        }
+        scratch::write(shared, &mut self.memory, 0, &self.list.copies)?;
+        Ok(Some(List::Indirect { memory: Arc::clone(self.memory.buffer()), count }))
+    }
 }
 
 impl ShaderSlot {
@@ -114,7 +167,7 @@ impl ShaderSlot {
         let bindings = Bindings::new(&pipeline).map_err(|code| shared.failed(code, GATHER))?;
         Ok(Self {
             list: ShaderList::default(),
-            memory: scratch::scratch(shared, TILES + TILE_BYTES as u64)?,
+            memory: scratch::scratch(shared, TILES + TILE_BYTES as u64, scratch::FOR_SHADERS)?,
             bindings: Arc::new(bindings),
         })
     }
@@ -125,7 +178,7 @@ impl ShaderSlot {
         shared: &Arc<Shared>,
         route: &Route,
         pieces: &[vk::BufferCopy],
-    ) -> Result<Option<Dispatch<'_>>> {
+    ) -> Result<Option<List>> {
         let Some(range) = self.list.build(pieces, &route.conditions) else { return Ok(None) };
         scratch::write(shared, &mut self.memory, 0, &self.list.fragments)?;
         scratch::write(shared, &mut self.memory, TILES, &self.list.tiles)?;
@@ -143,6 +196,6 @@ impl ShaderSlot {
         for (binding, (buffer, window)) in (0..).zip(windows) {
             bindings.bind(binding, buffer, window).map_err(|code| shared.failed(code, GATHER))?;
         }
-        Ok(Some(Dispatch { bindings: &self.bindings, range, edges: &self.list.edges }))
+        Ok(Some(List::Shader { bindings: Arc::clone(&self.bindings), range }))
     }
 }

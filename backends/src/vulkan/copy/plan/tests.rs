@@ -5,6 +5,7 @@ use super::*;
 const CONDITIONS: Conditions = Conditions {
     method: GatherMethod::Automatic,
     shaders: true,
+    indirect: true,
     software: false,
     alignment: 64,
     most_window: 1 << 27,
@@ -97,6 +98,35 @@ proptest! {
     }
 
     #[test]
+    fn indirect_copies_are_aligned_and_the_rest_is_copied_otherwise(
+        fragments in some_fragments(),
+        offset in 0_u64..300,
+        addresses in (0_u64..9, 0_u64..9),
+    ) {
+        let (mut pieces, mut list) = (Vec::new(), IndirectList::default());
+        Pieces::new(&fragments, offset).fill(&mut pieces, MOST_PIECES, u64::MAX);
+        let (from, to) = (addresses.0 + (1 << 40), addresses.1 + (1 << 41));
+        let count = list.build(&pieces, from, to);
+        let words: Vec<u64> =
+            list.copies.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect();
+        prop_assert_eq!(words.len(), count as usize * 3);
+        prop_assert!(words.iter().all(|word| word % 4 == 0));
+        let mut regions: Vec<BufferCopy> = words
+            .chunks(3)
+            .map(|copy| BufferCopy { src_offset: copy[0] - from, dst_offset: copy[1] - to, size: copy[2] })
+            .collect();
+        regions.extend_from_slice(&list.rest);
+        prop_assert!(regions.iter().all(|region| region.size > 0));
+        let copied: u64 = regions.iter().map(|region| region.size).sum();
+        prop_assert_eq!(copied, fragments.iter().map(|fragment| fragment.length).sum::<u64>());
+        let source = a_source();
+        let (mut wanted, mut had) = (vec![0x55; 400_000], vec![0x55; 400_000]);
+        expected(&fragments, offset, &source, &mut wanted);
+        copy(&regions, &source, &mut had);
+        prop_assert!(wanted == had);
+    }
+
+    #[test]
     fn the_shader_and_its_edges_copy_every_byte_once(
         fragments in some_fragments(),
         offset in 0_u64..300,
@@ -141,19 +171,31 @@ fn what_lies_too_far_apart_is_no_list() {
 }
 
 #[test]
-fn the_shader_is_for_many_small_pieces_on_hardware() {
+fn lists_are_for_many_small_pieces() {
     let pieces = |count: u64, size| -> Vec<BufferCopy> {
         (0..count)
             .map(|index| BufferCopy { src_offset: index * 2 * size, dst_offset: index * size, size })
             .collect()
     };
     let (many, few, large) = (pieces(1000, 4096), pieces(4, 4096), pieces(100, 1 << 20));
-    assert!(CONDITIONS.prefer_shader(&many));
-    assert!(!CONDITIONS.prefer_shader(&few) && !CONDITIONS.prefer_shader(&large));
-    assert!(!Conditions { software: true, ..CONDITIONS }.prefer_shader(&many));
-    let forced = Conditions { method: GatherMethod::Shader, ..CONDITIONS };
-    assert!(forced.prefer_shader(&few) && !Conditions { shaders: false, ..forced }.prefer_shader(&many));
-    assert!(!Conditions { method: GatherMethod::Commands, ..CONDITIONS }.prefer_shader(&many));
+    let software = Conditions { software: true, ..CONDITIONS };
+    for (conditions, expected) in [
+        (CONDITIONS, GatherMethod::Shader),
+        (software, GatherMethod::Indirect),
+        (Conditions { indirect: false, ..software }, GatherMethod::Commands),
+        (Conditions { shaders: false, ..CONDITIONS }, GatherMethod::Indirect),
+        (Conditions { shaders: false, indirect: false, ..CONDITIONS }, GatherMethod::Commands),
+    ] {
+        assert_eq!(conditions.choose(&many), expected, "{conditions:?}");
+        assert_eq!(conditions.choose(&few), GatherMethod::Commands, "{conditions:?}");
+        assert_eq!(conditions.choose(&large), GatherMethod::Commands, "{conditions:?}");
+    }
+    for method in [GatherMethod::Shader, GatherMethod::Indirect, GatherMethod::Commands] {
+        let forced = Conditions { method, ..software };
+        assert!([&many, &few, &large].iter().all(|pieces| forced.choose(pieces) == method));
+        let unable = Conditions { shaders: false, indirect: false, ..forced };
+        assert_eq!(unable.choose(&many), GatherMethod::Commands);
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use devmem_backends::cpu_copy::CpuCopy;
+use devmem_backends::find;
 use devmem_provider::device_copy::{DeviceCopy, Fences, Worker};
 use devmem_provider::{Buffer, DmaBuf, Provider};
 
@@ -61,7 +62,7 @@ impl Gatherer {
             );
         }
         let provider = match choice {
-            Some(selector) => devmem_backends::find(selector)?,
+            Some(selector) => find(selector)?,
             None => Arc::clone(receiving),
         };
         let copy = provider.device_copy()?.unwrap_or_else(|| Arc::new(CpuCopy));

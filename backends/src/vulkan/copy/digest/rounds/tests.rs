@@ -66,7 +66,8 @@ proptest! {
 #[test]
 fn a_dispatch_hashes_a_part_of_a_long_message() {
     let content = content(3 << 20);
-    let pieces = [Extent::new(1, (3 << 20) - 1), Extent::new(3 << 20, 0), Extent::new(5, MOST_BLOCKS * 64 + 63)];
+    let pieces =
+        [Extent::new(1, (3 << 20) - 1), Extent::new(3 << 20, 0), Extent::new(5, MOST_BLOCKS * 64 + 63)];
     check(&content, &pieces, 64, 1 << 27);
     check(&content, &pieces, 256, 1 << 20);
 }
@@ -92,13 +93,13 @@ fn compress(state: &mut [u32; 8], block: &[u8; 64]) {
         let (w2, w15) = (schedule[t - 2], schedule[t - 15]);
         let s1 = w2.rotate_right(17) ^ w2.rotate_right(19) ^ (w2 >> 10);
         let s0 = w15.rotate_right(7) ^ w15.rotate_right(18) ^ (w15 >> 3);
-        schedule[t] =
-            s1.wrapping_add(schedule[t - 7]).wrapping_add(s0).wrapping_add(schedule[t - 16]);
+        schedule[t] = s1.wrapping_add(schedule[t - 7]).wrapping_add(s0).wrapping_add(schedule[t - 16]);
     }
     let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
     for (word, constant) in schedule.into_iter().zip(super::super::ROUND_CONSTANTS) {
         let s1 = e.rotate_right(6) ^ e.rotate_right(11) ^ e.rotate_right(25);
-        let t1 = h.wrapping_add(s1).wrapping_add((e & f) ^ (!e & g)).wrapping_add(constant).wrapping_add(word);
+        let t1 =
+            h.wrapping_add(s1).wrapping_add((e & f) ^ (!e & g)).wrapping_add(constant).wrapping_add(word);
         let s0 = a.rotate_right(2) ^ a.rotate_right(13) ^ a.rotate_right(22);
         let t2 = s0.wrapping_add((a & b) ^ (a & c) ^ (b & c));
         (h, g, f, e, d, c, b, a) = (g, f, e, d.wrapping_add(t1), c, b, a, t1.wrapping_add(t2));
