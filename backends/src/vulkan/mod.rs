@@ -36,7 +36,6 @@ mod heaps;
 mod identity;
 mod import;
 mod instance;
-#[allow(dead_code, reason = "the copy on the device needs it")]
 mod memory_properties;
 mod provider;
 mod residency;

@@ -148,6 +148,12 @@ impl Vulkan {
         import::import(&self.0.device, dma_buf).map(Imported)
     }
 
+    /// Lets every copy of this device answer from now on as if its driver had said that the device is lost
+    /// (`VK_ERROR_DEVICE_LOST`): for tests of what uses it. What it does in fact is still waited for before it is freed.
+    pub fn pretend_lost(&self) {
+        self.0.device.set_lost();
+    }
+
     /// As [`Provider::device_copy`], for tests and benchmarks that choose how it is done.
     #[must_use]
     pub fn device_copy_with(&self, options: CopyOptions) -> Arc<dyn DeviceCopy> {

@@ -89,6 +89,7 @@ fn trials(validation: &Validation) -> Vec<Trial> {
         ("absence::without_udmabuf", absence::without_udmabuf),
         ("a_device_that_the_cpu_executes_says_so", a_device_that_the_cpu_executes_says_so),
         ("copies::every_device_copies", copies::every_device_copies),
+        ("copies::of_a_lost_device", copies::of_a_lost_device),
         ("imports::of_every_exporter", imports::of_every_exporter),
         ("imports::of_what_is_no_dma_buf", imports::of_what_is_no_dma_buf),
         ("imports::of_the_wrong_size", imports::of_the_wrong_size),

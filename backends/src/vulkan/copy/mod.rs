@@ -8,7 +8,6 @@ mod scratch;
 mod work;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
@@ -56,7 +55,6 @@ struct Shared {
     sha256_many: Lazy,
     sha256_few: Lazy,
     first_difference: Lazy,
-    lost: AtomicBool,
 }
 
 impl fmt::Debug for Shared {
@@ -64,7 +62,7 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("name", &self.name)
             .field("options", &self.options)
-            .field("lost", &self.lost)
+            .field("lost", &self.device.is_lost())
             .finish_non_exhaustive()
     }
 }
@@ -93,7 +91,6 @@ impl VulkanCopy {
             sha256_many: Lazy::new(&shaders::SHA256_MANY),
             sha256_few: Lazy::new(&shaders::SHA256_FEW),
             first_difference: Lazy::new(&shaders::FIRST_DIFFERENCE),
-            lost: AtomicBool::new(false),
         }))
     }
 }
@@ -102,14 +99,14 @@ impl Shared {
     /// A function of Vulkan that failed. A device that is lost stays so.
     fn failed(&self, code: vk::Result, operation: impl Into<String>) -> Error {
         if code == vk::Result::ERROR_DEVICE_LOST {
-            self.lost.store(true, Ordering::Relaxed);
+            self.device.set_lost();
         }
         errors::failed(code, operation, &self.name)
     }
 
     /// Refuses everything once the device is lost: a driver need not.
     fn check_alive(&self, operation: &'static str) -> Result<()> {
-        if self.lost.load(Ordering::Relaxed) {
+        if self.device.is_lost() {
             return Err(errors::failed(vk::Result::ERROR_DEVICE_LOST, operation, &self.name));
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use ash::prelude::VkResult;
@@ -21,6 +22,7 @@ pub(crate) struct Device {
     memory_types: u32,
     limits: vk::PhysicalDeviceLimits,
     extensions: Extensions,
+    lost: AtomicBool,
     physical: PhysicalDevice,
 }
 
@@ -138,6 +140,7 @@ impl Device {
             raw,
             limits: physical.limits(),
             extensions: *extensions,
+            lost: AtomicBool::new(false),
             physical: physical.clone(),
         })
     }
@@ -160,6 +163,16 @@ impl Device {
     /// The queue for everything.
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// Whether somebody was told that the device is lost. It stays so, and a driver need not say it again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the device is lost.
+    pub(crate) fn set_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
     }
 
     /// Whether buffers have addresses, and copies may be told by lists in memory.
