@@ -22,6 +22,10 @@ use crate::vulkan::sys::memory::BoundBuffer;
 use fences::Reservations;
 use slot::Slot;
 
+/// How many submissions may be in flight before another slot is made: a caller that waits for earlier batches before it
+/// has more is spared that.
+const FIRST_SLOTS: usize = 4;
+
 /// How many submissions are in flight at most before a further one waits for the first of them.
 const MOST_SLOTS: usize = 64;
 
@@ -99,13 +103,14 @@ impl VulkanGather {
             let reason = format!("it has not what it takes for {:?}", conditions.method);
             return Err(shared.refuse("gather in the way that was asked for", reason));
         }
+        let slots: Result<Vec<Slot>> = (0..FIRST_SLOTS).map(|_| Slot::new(shared)).collect();
         Ok(Self {
-            slots: Vec::new(),
+            slots: slots?,
             oldest: 0,
             progress: Progress::new(&shared.device).map_err(|code| shared.failed(code, GATHER))?,
             batches: 0,
             completed: 0,
-            unfinished: VecDeque::new(),
+            unfinished: VecDeque::with_capacity(FIRST_SLOTS),
             pieces: Vec::new(),
             route: Route { source: from, destination: to, conditions },
             reservations,

@@ -96,7 +96,7 @@ impl Session<'_> {
         // Dropped before the stream, on errors too: then no copy reads what the kernel takes back for the NIC.
         let mut taker = taker;
         let mut held = Held::new(self.gatherer.is_some());
-        let mut cost = Cost::start();
+        let mut cost = Cost::start(self.gatherer.is_some());
         let mut total = 0;
         loop {
             let share = self.share();
@@ -151,7 +151,7 @@ impl Session<'_> {
         let mut bytes = vec![0; self.share().batch_bytes];
         let mut offset = 0;
         let (mut calls, mut total) = (0, 0);
-        let mut cost = Cost::start();
+        let mut cost = Cost::start(self.gatherer.is_some());
         loop {
             calls += 1;
             let length = match cost.of_receive(|| socket.read(&mut bytes)) {

@@ -6,6 +6,10 @@ use crate::ensure;
 use crate::guest::Outcome;
 
 const SETTINGS_FILE: &str = "/tmp/vk_layer_settings.txt";
+/// What the layer says of `VK_KHR_copy_memory_indirect`, which is younger.
+const UNKNOWN_EXTENSION: &str = "WARNING-CreateDevice-extension-not-found";
+/// Structures that are younger than the layer, with their sizes: those of `VK_KHR_copy_memory_indirect`.
+const YOUNGER: &str = "1000549000,24";
 const LOG: &str = "/tmp/validation.log";
 
 /// What the loader and the layer read.
@@ -18,7 +22,9 @@ pub(crate) fn set_up() -> std::io::Result<()> {
         "khronos_validation.debug_action = VK_DBG_LAYER_ACTION_LOG_MSG\n\
          khronos_validation.log_filename = {LOG}\n\
          khronos_validation.report_flags = error,warn,perf\n\
-         khronos_validation.validate_sync = true\n"
+         khronos_validation.validate_sync = true\n\
+         khronos_validation.custom_stype_list = {YOUNGER}\n\
+         khronos_validation.message_id_filter = {UNKNOWN_EXTENSION}\n"
     );
     std::fs::write(SETTINGS_FILE, settings)
 }

@@ -14,8 +14,9 @@ use super::stripe::StripeGather;
 /// behind are waited for.
 const MOST_FRAGMENTS: usize = 8192;
 
-/// The most receives whose fragments are held.
-const MOST_BATCHES: usize = 64;
+/// The most receives whose fragments are held: while one is copied, the next one waits for it and another one arrives.
+/// More would help nobody, and take more of the device's lists.
+const MOST_BATCHES: usize = 3;
 
 /// How many fragments one receive returns at most.
 const FRAGMENTS_OF_A_RECEIVE: usize = 1024;
