@@ -14,7 +14,7 @@ use devmem_provider::device_copy::{Fences, Gather, Ticket, check_gather};
 use devmem_provider::dma_buf::{FenceUse, SyncFile};
 use devmem_provider::{DmaBuf, Error, ErrorKind, Extent, Result};
 
-use super::plan::{Conditions, MOST_PIECES, MOST_SHADER_BYTES, Pieces};
+use super::plan::{Conditions, MOST_PIECES, MOST_SHADER_BYTES, Pieces, USUAL_PIECES};
 use super::{GatherMethod, Shared};
 use crate::vulkan::import;
 use crate::vulkan::sys::commands::Progress;
@@ -111,7 +111,7 @@ impl VulkanGather {
             batches: 0,
             completed: 0,
             unfinished: VecDeque::with_capacity(FIRST_SLOTS),
-            pieces: Vec::new(),
+            pieces: Vec::with_capacity(USUAL_PIECES),
             route: Route { source: from, destination: to, conditions },
             reservations,
             destination: destination.clone(),

@@ -45,7 +45,7 @@ pub(crate) struct Summary {
     /// System calls of the receive path (receiving, releasing, waiting) per MiB, as it counts them.
     pub(crate) syscalls_per_mib: f64,
     /// All system calls of the receiving threads per MiB, as the kernel counts them: also those of looking at
-    /// the payload and writing the output. Null where the kernel does not tell this user.
+    /// the payload, gathering it and writing the output. Null where the kernel does not tell this user.
     pub(crate) measured_syscalls_per_mib: Option<f64>,
     /// Heap allocations per receive, after the first few.
     pub(crate) allocations_per_receive: f64,

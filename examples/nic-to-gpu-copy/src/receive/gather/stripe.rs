@@ -66,11 +66,7 @@ impl<'session> StripeGather<'session> {
             self.target = offset;
         }
         self.bytes += piece.length;
-        match self.pieces.last_mut() {
-            // The NIC often fills one page after the other.
-            Some(last) if last.end() == Some(piece.offset) => last.length += piece.length,
-            _ => self.pieces.push(piece),
-        }
+        self.pieces.push(piece);
         Ok(())
     }
 

@@ -304,7 +304,7 @@ fn payload_that_does_not_follow_is_another_batch() {
     let destination = destination(4 * PAGE as u64);
     let mut gathering = StripeGather::new(Some(nic.gather(1, u64::MAX)), Worker::Device, &destination);
     let page = PAGE as u64;
-    // The first two are one piece of the buffer; between them and the third lies what arrived elsewhere.
+    // Between the second and the third lies what arrived elsewhere.
     gathering.add(Extent::new(0, page), 0).unwrap();
     gathering.add(Extent::new(page, 10), page).unwrap();
     gathering.add(Extent::new(2 * page, 10), page + 20).unwrap();
