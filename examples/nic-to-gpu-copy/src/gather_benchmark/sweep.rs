@@ -26,7 +26,7 @@ pub(super) struct Row {
     pub(super) batches: u32,
     /// Nanoseconds for each fragment when the next batch is submitted while the last one is copied, as when receiving.
     pub(super) nanoseconds_per_fragment: Spread,
-    /// Nanoseconds for each fragment of the first batch, which is waited for before anything else is done.
+    /// Nanoseconds for each fragment of a batch that is waited for before anything else is done.
     pub(super) nanoseconds_per_fragment_alone: Spread,
 }
 
@@ -85,7 +85,7 @@ pub(super) fn measure(
         // The first round makes ready what later ones find.
         for round in 0..=rounds {
             let seconds = way.time_batches(all, batch)?;
-            let seconds_alone = way.time(&all[..batch])?;
+            let seconds_alone = if batch == all.len() { seconds } else { way.time(&all[..batch])? };
             if round > 0 {
                 following.push(seconds * 1e9 / all.len() as f64);
                 alone.push(seconds_alone * 1e9 / f64::from(count));
