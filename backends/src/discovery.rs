@@ -193,6 +193,24 @@ mod tests {
     }
 
     #[test]
+    fn only_the_backend_that_a_selector_names_is_asked() {
+        fn named() -> Result<Vec<Arc<dyn Provider>>> {
+            Err(Error::new(ErrorKind::Unsupported, "open the Vulkan loader"))
+        }
+        fn other() -> Result<Vec<Arc<dyn Provider>>> {
+            panic!("another backend was asked")
+        }
+        let backends =
+            [Backend { name: "udmabuf", discover: other }, Backend { name: "vulkan", discover: named }];
+        for selector in ["vulkan", "vulkan:llvmpipe", "vulkan:0000:03:00.0"] {
+            let error = find_among(&backends, selector).unwrap_err();
+            assert_eq!(error.operation(), "open the Vulkan loader");
+        }
+        let error = find_among(&backends[1..], "0000:7f:1f.7").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
     fn a_backend_that_does_not_work_here_gives_its_reason() {
         let discovery = Discovery {
             providers: Vec::new(),

@@ -19,6 +19,13 @@ pub(crate) trait Adopter: fmt::Debug + Send + Sync {
     ///
     /// What the driver says to the import.
     fn adopt(&self, dma_buf: &DmaBuf, target: Target) -> Result<Box<dyn Buffer>>;
+
+    /// Fails if the device is gone, which other interfaces tell as something else.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Gone`](devmem_provider::ErrorKind::Gone) if it is.
+    fn check_presence(&self) -> Result<()>;
 }
 
 impl<D: Driver> Adopter for Gpu<D> {
@@ -29,6 +36,10 @@ impl<D: Driver> Adopter for Gpu<D> {
         }
         let handle = gpu.device.file().import(dma_buf)?;
         Ok(Box::new(GemBuffer::adopted(Arc::clone(gpu), handle, dma_buf.clone(), target)))
+    }
+
+    fn check_presence(&self) -> Result<()> {
+        self.opened().device.file().check_presence()
     }
 }
 

@@ -210,7 +210,10 @@ impl Opened {
     /// Allocates and exports, in the best memory type that has room.
     fn allocate(&self, bytes: u64, target: Target) -> Result<Made> {
         let operation = || format!("allocate {bytes} bytes");
-        let failed = |code| errors::failed(code, operation(), &self.identity.name);
+        let failed = |code| match self.witness.check_presence() {
+            Ok(()) => errors::failed(code, operation(), &self.identity.name),
+            Err(gone) => gone,
+        };
         let new_buffer =
             || memory::Buffer::new(&self.device, bytes, self.usage, Sharing::DmaBuf).map_err(failed);
         let mut buffer = new_buffer()?;
@@ -277,6 +280,7 @@ impl Provider for Vulkan {
     }
 
     fn heaps(&self) -> Result<Vec<Heap>> {
+        self.0.witness.check_presence()?;
         let device = &self.0.device;
         let budget =
             if device.extensions().memory_budget { device.physical().memory_budget() } else { Vec::new() };

@@ -62,6 +62,14 @@ impl Witness {
         }
     }
 
+    /// Fails if the kernel says that the device is gone. Vulkan's drivers tell it as a lack of memory.
+    pub(crate) fn check_presence(&self) -> Result<()> {
+        match self {
+            Self::Kernel(adopter) => adopter.check_presence(),
+            Self::Software | Self::Missing(_) => Ok(()),
+        }
+    }
+
     /// Begins to watch a buffer, which was asked for at `target`.
     pub(crate) fn watch(&self, dma_buf: &DmaBuf, target: Target) -> Watched {
         match self {

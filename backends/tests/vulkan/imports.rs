@@ -5,15 +5,23 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use devmem_backends::find;
-use devmem_provider::{DmaBuf, ErrorKind, Placement, Request, base_page_size};
+use devmem_backends::vulkan::Vulkan;
+use devmem_provider::{DmaBuf, ErrorKind, Placement, Provider, Request, base_page_size};
 
+use crate::hardware::GPUS;
 use crate::harness::{Failure, Outcome, SIZE, available_memory, descriptors};
-use crate::{SOFTWARE, device, ensure, radv};
+use crate::{SOFTWARE, device, ensure};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Providers of DMA-bufs of this guest.
-const EXPORTERS: [&str; 5] = ["udmabuf", "dma-heap", "vgem", SOFTWARE, "amdgpu"];
+const EXPORTERS: [&str; 7] = ["udmabuf", "dma-heap", "vgem", SOFTWARE, "amdgpu", "i915:0", "i915:1"];
+
+/// The devices that import: without hardware and with.
+fn importers() -> Result<Vec<Vulkan>, Failure> {
+    let selectors = [SOFTWARE].into_iter().chain(GPUS.iter().map(|gpu| gpu.selector));
+    selectors.map(|selector| device(&find(selector)?.identity().name)).collect()
+}
 
 fn dma_buf_of(provider: &str, placement: Placement) -> Result<DmaBuf, Failure> {
     Ok(find(provider)?.allocate(&Request::bytes(SIZE).prefer(placement))?.export()?)
@@ -21,8 +29,7 @@ fn dma_buf_of(provider: &str, placement: Placement) -> Result<DmaBuf, Failure> {
 
 pub(crate) fn of_every_exporter() -> Outcome {
     let mut refusals = Vec::new();
-    for importer in [SOFTWARE.to_owned(), radv::name()?] {
-        let importer = device(&importer)?;
+    for importer in importers()? {
         for exporter in EXPORTERS {
             for placement in [Placement::DeviceLocal, Placement::System] {
                 let dma_buf = dma_buf_of(exporter, placement)?;
@@ -32,7 +39,7 @@ pub(crate) fn of_every_exporter() -> Outcome {
                     Err(error) => {
                         let told = dma_buf.file_information()?.exporter;
                         ensure!(error.to_string().contains(&told), "{exporter}: {error}");
-                        refusals.push(format!("{placement} of {exporter}: {error}"));
+                        refusals.push(format!("{placement} of {exporter}, {}: {error}", importer.identity()));
                     }
                 }
                 nothing_refers(&dma_buf, before).map_err(|failure| format!("{exporter}: {failure}"))?;
@@ -106,8 +113,7 @@ pub(crate) fn of_a_closed_descriptor() -> Outcome {
 }
 
 pub(crate) fn leave_nothing_behind() -> Outcome {
-    for importer in [SOFTWARE.to_owned(), radv::name()?] {
-        let importer = device(&importer)?;
+    for importer in importers()? {
         let cycle = || -> Outcome {
             let dma_buf = dma_buf_of("udmabuf", Placement::System)?;
             importer.import(&dma_buf)?;

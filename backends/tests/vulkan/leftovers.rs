@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use devmem_provider::{Buffer, DmaBuf, Provider, Request};
+use devmem_provider::{Buffer, DmaBuf, Placement, Provider, Request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::ensure;
@@ -11,13 +11,10 @@ use crate::harness::{Failure, Outcome, descriptors};
 /// Drivers free memory a little after its last user let go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is in use of each heap of the device. A device without hardware has the machine's memory, in which others
-/// allocate meanwhile.
+/// What is in use of each heap of device memory. In that of the machine, others allocate meanwhile.
 fn used(provider: &dyn Provider) -> Result<Vec<u64>, Failure> {
-    if provider.identity().pci.is_none() {
-        return Ok(Vec::new());
-    }
-    Ok(provider.heaps()?.into_iter().filter_map(|heap| heap.used).collect())
+    let heaps = provider.heaps()?.into_iter();
+    Ok(heaps.filter(|heap| heap.placement != Placement::System).filter_map(|heap| heap.used).collect())
 }
 
 /// Waits until no more is in use than before.

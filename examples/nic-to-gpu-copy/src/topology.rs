@@ -124,9 +124,10 @@ fn gpus(machine: &Machine, selector: Option<&str>) -> Result<Vec<Gpu>> {
     }
     let mut gpus: Vec<Gpu> = Vec::new();
     for provider in &discover().providers {
-        // A GPU may have two providers: its kernel driver's, which comes first, and Vulkan's.
-        let gpu = Gpu::of(provider.as_ref())?;
-        gpus.extend(gpu.filter(|gpu| gpus.iter().all(|other| other.device.address != gpu.device.address)));
+        // Vulkan serves GPUs that their kernel driver's backend serves too.
+        let is_new = |gpu: &Gpu| gpus.iter().all(|other| other.device.address != gpu.device.address);
+        let gpu = Gpu::of(provider.as_ref())?.filter(is_new);
+        gpus.extend(gpu);
     }
     for address in machine.gpus()? {
         if gpus.iter().all(|gpu| gpu.device.address != address) {

@@ -15,6 +15,7 @@ use super::workspace::Workspace;
 use crate::error::{Context, Error, Result};
 use crate::fetch::{Lab, Source, TOOLS, Unpacked, VULKAN, own_kernel};
 use crate::initramfs::base::base;
+use crate::initramfs::cached::CachedArchive;
 use crate::initramfs::vulkan;
 use crate::kernel::Kernel;
 use crate::kernel::modules::{Module, Modules};
@@ -135,14 +136,7 @@ impl Machine {
             terminal: terminal_size(&streams.input),
             bring_back: self.bring_back.iter().map(|(path, _)| path.clone()).collect(),
         };
-        let root = |unpacked: &Option<Unpacked>| unpacked.as_ref().map(|unpacked| unpacked.root.clone());
-        let (tools_root, vulkan_root) = (root(&tools), root(&vulkan));
-        let mut archives = vec![base(lab.cache(), tools_root.as_deref(), vulkan_root.as_deref())?];
-        if let Some(packages) = &vulkan_root {
-            let kernel_drivers: Vec<&str> = drivers.iter().map(|driver| driver.module).collect();
-            let added = vulkan::archives(packages, &archives[0], &kernel_drivers)?;
-            archives.extend(added);
-        }
+        let archives = archives(&lab, tools.as_ref(), vulkan.as_ref(), &drivers)?;
         let agent = std::env::current_exe().context(|| "find this program's own file".into())?;
         let content = Content {
             archives: &archives,
@@ -246,6 +240,24 @@ impl Machine {
             Some(memory) => Ok(memory),
         }
     }
+}
+
+/// The parts of the guest's file system that change rarely, in order.
+fn archives(
+    lab: &Lab,
+    tools: Option<&Unpacked>,
+    vulkan: Option<&Unpacked>,
+    drivers: &[Driver],
+) -> Result<Vec<CachedArchive>> {
+    let tools = tools.map(|tools| tools.root.as_path());
+    let vulkan = vulkan.map(|vulkan| vulkan.root.as_path());
+    let base = base(lab.cache(), tools, vulkan)?;
+    let kernel_drivers: Vec<&str> = drivers.iter().map(|driver| driver.module).collect();
+    let added = match vulkan {
+        Some(packages) => vulkan::archives(packages, &base, &kernel_drivers)?,
+        None => Vec::new(),
+    };
+    Ok(std::iter::once(base).chain(added).collect())
 }
 
 /// The size of the terminal that the input comes from, if it comes from one.

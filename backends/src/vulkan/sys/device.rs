@@ -228,3 +228,30 @@ impl fmt::Debug for Device {
         f.debug_tuple("Device").field(&self.physical).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRAPHICS: vk::QueueFlags = vk::QueueFlags::GRAPHICS;
+    const COMPUTE: vk::QueueFlags = vk::QueueFlags::COMPUTE;
+    const TRANSFER: vk::QueueFlags = vk::QueueFlags::TRANSFER;
+    const VIDEO: vk::QueueFlags = vk::QueueFlags::VIDEO_DECODE_KHR;
+
+    fn chosen(families: &[vk::QueueFlags]) -> Option<(u32, Option<u32>)> {
+        Families::choose(families).map(|families| (families.main, families.transfer))
+    }
+
+    #[test]
+    fn the_queue_computes_where_one_does_and_the_copying_engine_is_found() {
+        let all = GRAPHICS | COMPUTE | TRANSFER;
+        assert_eq!(chosen(&[all]), Some((0, None)));
+        assert_eq!(chosen(&[all, COMPUTE | TRANSFER, TRANSFER | VIDEO, VIDEO]), Some((0, Some(2))));
+        // Drawing alone, as some part of a processor may be without shaders that compute; it copies all the same.
+        assert_eq!(chosen(&[VIDEO, GRAPHICS, COMPUTE]), Some((2, None)));
+        assert_eq!(chosen(&[VIDEO, GRAPHICS]), Some((1, None)));
+        assert_eq!(chosen(&[TRANSFER]), Some((0, None)));
+        assert_eq!(chosen(&[VIDEO]), None);
+        assert_eq!(chosen(&[]), None);
+    }
+}
