@@ -133,7 +133,9 @@ pub trait DeviceCopy: fmt::Debug + Send + Sync {
 /// first batches of a size nothing is allocated on the heap, and nothing of the device.
 pub trait Gather: fmt::Debug + Send {
     /// Copies `fragments`, one behind the other, to the destination from `offset` on, and returns before it is done.
-    /// Fragments that follow each other in the source too cost no more than one.
+    /// Fragments that follow each other in the source too cost no more than one. While the device is busy, a batch may be
+    /// held back and handed to it with later ones: ask for [`completed`](Self::completed) now and then, or
+    /// [`wait`](Self::wait).
     ///
     /// Batches are executed in the order of their submission where they touch the same bytes. No fragment is an
     /// empty batch, which completes.

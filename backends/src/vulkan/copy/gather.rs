@@ -1,6 +1,7 @@
 //! Fragments made contiguous by a device.
 
 mod fences;
+mod pending;
 mod slot;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use crate::vulkan::import;
 use crate::vulkan::sys::commands::Progress;
 use crate::vulkan::sys::memory::BoundBuffer;
 use fences::Reservations;
+use pending::Pending;
 use slot::Slot;
 
 /// How many submissions may be in flight before another slot is made: a caller that waits for earlier batches before it
@@ -28,6 +30,9 @@ const FIRST_SLOTS: usize = 4;
 
 /// How many submissions are in flight at most before a further one waits for the first of them.
 const MOST_SLOTS: usize = 64;
+
+/// With fewer submissions in flight the device may run out of work.
+const ENOUGH_IN_FLIGHT: u64 = 2;
 
 /// How long is waited at once where there is no other limit: a lost device ends a wait in any case.
 const LONG: Duration = Duration::from_secs(1);
@@ -54,6 +59,7 @@ pub(crate) struct VulkanGather {
     /// Batches that were not completed when it was last looked: their numbers, and after how many submissions they are.
     unfinished: VecDeque<(u64, u64)>,
     pieces: Vec<vk::BufferCopy>,
+    pending: Pending,
     route: Route,
     reservations: Option<Reservations>,
     destination: DmaBuf,
@@ -112,6 +118,7 @@ impl VulkanGather {
             completed: 0,
             unfinished: VecDeque::with_capacity(FIRST_SLOTS),
             pieces: Vec::with_capacity(USUAL_PIECES),
+            pending: Pending::default(),
             route: Route { source: from, destination: to, conditions },
             reservations,
             destination: destination.clone(),
@@ -143,6 +150,31 @@ impl VulkanGather {
     fn wait_for(&self, submissions: u64) -> Result<()> {
         while !self.progress.wait(submissions, LONG).map_err(|code| self.failed(code))? {}
         Ok(())
+    }
+
+    /// Submits the batches that were held back.
+    fn flush(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let index = self.slot()?;
+        let Self { slots, progress, route, shared, pending, .. } = self;
+        let Some(slot) = slots.get_mut(index) else { return Ok(()) };
+        slot.record(shared, route, pending.pieces())?;
+        slot.submit(progress).map_err(|code| shared.failed(code, GATHER))?;
+        pending.clear();
+        Ok(())
+    }
+
+    /// Submits them if the device may run out of work, or they are many.
+    fn flush_if_due(&mut self, completed: u64) -> Result<()> {
+        let in_flight = self.progress.submitted().saturating_sub(completed);
+        if in_flight < ENOUGH_IN_FLIGHT || self.pending.is_enough() { self.flush() } else { Ok(()) }
+    }
+
+    /// The submission with which everything is done that was asked for until now.
+    fn last_submission(&self) -> u64 {
+        self.progress.submitted() + u64::from(!self.pending.is_empty())
     }
 
     /// Submits a batch, in as many submissions as it takes.
@@ -230,12 +262,21 @@ impl Gather for VulkanGather {
             let [_, source, destination] = &mut waits;
             (*source, *destination) = reservations.fences()?;
         }
-        // Nothing to do and nothing to wait for is done with what was submitted before.
-        if !fragments.is_empty() || fence.is_some() {
+        let may_be_held = fence.is_none() && self.reservations.is_none() && !same;
+        let mut is_held = may_be_held && self.pending.add(fragments, offset);
+        if !is_held {
+            self.flush()?;
+            is_held = may_be_held && self.pending.add(fragments, offset);
+        }
+        if !is_held && (!fragments.is_empty() || fence.is_some()) {
             self.submit_batch(waits, fragments, offset)?;
         }
         self.batches += 1;
-        self.unfinished.push_back((self.batches, self.progress.submitted()));
+        self.unfinished.push_back((self.batches, self.last_submission()));
+        if is_held {
+            let completed = self.progress.completed().map_err(|code| self.failed(code))?;
+            self.flush_if_due(completed)?;
+        }
         Ok(Ticket::new(self.batches))
     }
 
@@ -243,6 +284,7 @@ impl Gather for VulkanGather {
         self.shared.check_alive(GATHER)?;
         let submissions = self.progress.completed().map_err(|code| self.failed(code))?;
         self.count(submissions);
+        self.flush_if_due(submissions)?;
         Ok(Ticket::new(self.completed))
     }
 
@@ -251,6 +293,9 @@ impl Gather for VulkanGather {
         self.shared.check_alive(GATHER)?;
         let awaited = self.unfinished.iter().find(|(batch, _)| *batch == ticket.number()).copied();
         let Some((_, submissions)) = awaited else { return Ok(true) };
+        if submissions > self.progress.submitted() {
+            self.flush()?;
+        }
         let reached = self.progress.wait(submissions, limit).map_err(|code| self.failed(code))?;
         if reached {
             self.count(submissions);
@@ -262,6 +307,7 @@ impl Gather for VulkanGather {
         self.check(ticket)?;
         fences::check_exports(&self.shared)?;
         if self.completed()? < ticket {
+            self.flush()?;
             let index = self.slot()?;
             let Self { slots, progress, shared, .. } = self;
             if let Some(slot) = slots.get_mut(index) {
@@ -274,5 +320,14 @@ impl Gather for VulkanGather {
         }
         // The copy is done, so that nothing but the work of others on the destination is left to wait for.
         self.destination.export_sync_file(FenceUse::Read)
+    }
+}
+
+impl Drop for VulkanGather {
+    fn drop(&mut self) {
+        if !self.shared.device.is_lost() {
+            // What fails here could not be told, and has no ticket that anybody waits for.
+            let _ = self.flush();
+        }
     }
 }

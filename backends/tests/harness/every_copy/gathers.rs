@@ -1,10 +1,11 @@
 //! Fragments become contiguous.
 
 use std::fs::File;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devmem_provider::device_copy::{Fences, Ticket};
-use devmem_provider::{DmaBuf, ErrorKind, Extent};
+use devmem_provider::dma_buf::Access;
+use devmem_provider::{DmaBuf, ErrorKind, Extent, Request};
 
 use super::bytes::{self, Random};
 use super::{Copies, expect};
@@ -68,6 +69,31 @@ pub(super) fn a_batch_of_any_length(copies: &Copies) -> Outcome {
     bytes::check(&destination, &to)
 }
 
+pub(super) fn a_fragment_of_any_length(copies: &Copies) -> Outcome {
+    // Longer than what one submission of any method copies.
+    let size = 66 << 20;
+    let source = copies.source.allocate(&Request::bytes(size))?.export()?;
+    let destination = copies.destination.allocate(&Request::bytes(size))?.export()?;
+    let (from, to) = (source.map(Access::ReadWrite)?, destination.map(Access::Read)?);
+    let marks: Vec<u64> = (0..33).map(|index| index * (2 << 20) + index).chain([size - 4]).collect();
+    let access = from.write()?;
+    for &mark in &marks {
+        access.copy_from(mark as usize, &(mark as u32 | 1).to_ne_bytes())?;
+    }
+    access.finish()?;
+    let mut gather = copies.copy.gather(&source, &destination, Fences::Explicit)?;
+    let ticket = gather.submit(&[Extent::new(1, size - 1)], 0)?;
+    ensure!(gather.wait(ticket, LIMIT)?, "it takes too long");
+    let access = to.read()?;
+    for mark in marks.into_iter().skip(1) {
+        let mut read = [0; 4];
+        access.copy_to(mark as usize - 1, &mut read)?;
+        ensure!(u32::from_ne_bytes(read) == mark as u32 | 1, "{read:?} at {mark}");
+    }
+    access.finish()?;
+    Ok(())
+}
+
 pub(super) fn many_batches_at_once(copies: &Copies) -> Outcome {
     let [source, destination] = copies.buffers(SIZE)?;
     let (from, mut to) = (bytes::read(&source)?, bytes::read(&destination)?);
@@ -88,6 +114,30 @@ pub(super) fn many_batches_at_once(copies: &Copies) -> Outcome {
     }
     ensure!(gather.wait(last, LIMIT)?, "it takes too long");
     ensure!(gather.completed()? == last, "{:?}", gather.completed());
+    bytes::check(&destination, &to)?;
+    // As a stream: one behind the other, asked for without waiting, and dropped in the end.
+    bytes::write(&destination, &bytes::random(10, SIZE))?;
+    to = bytes::read(&destination)?;
+    let mut offset = 11;
+    for _ in 0..3000 {
+        let fragments = bytes::fragments(&mut random, SIZE, 200, 300);
+        last = gather.submit(&fragments, offset)?;
+        expect(&from, &mut to, &fragments, offset);
+        offset += 300;
+    }
+    let started = Instant::now();
+    while gather.completed()? < last {
+        ensure!(started.elapsed() < LIMIT, "asking does not end it");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    bytes::check(&destination, &to)?;
+    for _ in 0..200 {
+        let fragments = bytes::fragments(&mut random, SIZE, 200, 300);
+        gather.submit(&fragments, offset)?;
+        expect(&from, &mut to, &fragments, offset);
+        offset += 300;
+    }
+    drop(gather);
     bytes::check(&destination, &to)
 }
 

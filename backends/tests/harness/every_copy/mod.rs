@@ -26,6 +26,7 @@ pub(crate) const COPY_TESTS: &[CopyTest] = &[
     ("gathers_fragments_of_any_alignment", gathers::of_any_alignment),
     ("gathers_within_one_buffer", gathers::within_one_buffer),
     ("gathers_a_batch_of_any_length", gathers::a_batch_of_any_length),
+    ("gathers_a_fragment_of_any_length", gathers::a_fragment_of_any_length),
     ("gathers_many_batches_at_once", gathers::many_batches_at_once),
     ("gathers_in_order", gathers::in_order),
     ("completes_an_empty_batch", gathers::an_empty_batch),
