@@ -15,7 +15,7 @@ use devmem_provider::device_copy::{Fences, Gather, Ticket, check_gather};
 use devmem_provider::dma_buf::{FenceUse, SyncFile};
 use devmem_provider::{DmaBuf, Error, ErrorKind, Extent, Result};
 
-use super::plan::{Conditions, MOST_PIECES, MOST_SHADER_BYTES, Pieces};
+use super::plan::{Conditions, MOST_PIECES, MOST_SHADER_BYTES, Pieces, USUAL_PIECES};
 use super::{GatherMethod, Shared};
 use crate::vulkan::import;
 use crate::vulkan::sys::commands::Progress;
@@ -24,6 +24,10 @@ use crate::vulkan::sys::memory::BoundBuffer;
 use fences::Reservations;
 use pending::Pending;
 use slot::Slot;
+
+/// How many submissions may be in flight before another slot is made: a caller that waits for earlier batches before it
+/// has more is spared that.
+const FIRST_SLOTS: usize = 4;
 
 /// How many submissions are in flight at most before a further one waits for the first of them.
 const MOST_SLOTS: usize = 64;
@@ -116,15 +120,16 @@ impl VulkanGather {
             let reason = format!("it has not what it takes for {:?}", conditions.method);
             return Err(shared.refuse("gather in the way that was asked for", reason));
         }
+        let slots: Result<Vec<Slot>> = (0..FIRST_SLOTS).map(|_| Slot::new(shared)).collect();
         Ok(Self {
-            slots: Vec::new(),
+            slots: slots?,
             oldest: 0,
             queue,
             progress: Progress::new(&shared.device).map_err(|code| shared.failed(code, GATHER))?,
             batches: 0,
             completed: 0,
-            unfinished: VecDeque::new(),
-            pieces: Vec::new(),
+            unfinished: VecDeque::with_capacity(FIRST_SLOTS),
+            pieces: Vec::with_capacity(USUAL_PIECES),
             pending: Pending::default(),
             route: Route { source: from, destination: to, conditions },
             reservations,

@@ -6,7 +6,10 @@ use ash::vk::BufferCopy;
 use devmem_provider::Extent;
 
 use super::GatherMethod;
-use crate::vulkan::sys::copy_memory_indirect::ALIGNMENT;
+use crate::vulkan::sys::copy_memory_indirect::{ALIGNMENT, IndirectCopy};
+
+/// How many pieces there is room for from the beginning: as many fragments as one receive of devmem TCP returns.
+pub(crate) const USUAL_PIECES: usize = 1024;
 
 /// How many pieces are copied with one submission.
 pub(crate) const MOST_PIECES: usize = 16 << 10;
@@ -145,6 +148,10 @@ impl IndirectList {
     pub(crate) fn build(&mut self, pieces: &[BufferCopy], source: u64, destination: u64) -> u32 {
         self.copies.clear();
         self.rest.clear();
+        // Room for the most that so many pieces can make, so that it does not depend on where they lie.
+        let most = pieces.len().next_power_of_two().max(USUAL_PIECES);
+        self.copies.reserve(most * size_of::<IndirectCopy>());
+        self.rest.reserve(most * 2);
         let mut count = 0;
         for piece in pieces {
             let head = (ALIGNMENT - (source + piece.src_offset) % ALIGNMENT) % ALIGNMENT;

@@ -99,7 +99,8 @@ impl Commands {
             raw: vk::CommandBuffer::null(),
             pool,
             state: State::Empty,
-            uses: Vec::new(),
+            // Two buffers by each of a few commands.
+            uses: Vec::with_capacity(16),
             waits: Vec::new(),
             waiting: 0,
             signal: None,
