@@ -120,7 +120,7 @@ impl VulkanGather {
             let reason = format!("it has not what it takes for {:?}", conditions.method);
             return Err(shared.refuse("gather in the way that was asked for", reason));
         }
-        let slots: Result<Vec<Slot>> = (0..FIRST_SLOTS).map(|_| Slot::new(shared)).collect();
+        let slots: Result<Vec<Slot>> = (0..FIRST_SLOTS).map(|_| Slot::new(shared, queue)).collect();
         Ok(Self {
             slots: slots?,
             oldest: 0,

@@ -16,7 +16,7 @@ const GATHER: &str = "--gather=vulkan:llvmpipe";
 fn verified_on_the_device(summary: &Value) -> Outcome {
     let file_bytes = summary["file_bytes"].as_u64().unwrap_or_default();
     ensure!(summary["sha256_match"] == true, "{summary}");
-    ensure!(summary["gather_worker"] == "device", "{summary}");
+    ensure!(summary["gather_worker"] == "device" && summary["gather_verifier"] == "device", "{summary}");
     ensure!(summary["gather_provider"] == SOFTWARE, "{summary}");
     ensure!(summary["gather_residency"] == "system", "{summary}");
     ensure!(summary["read_back_bytes"] == 0, "{summary}");
@@ -66,6 +66,20 @@ pub(crate) fn from_amdgpu() -> Outcome {
     ensure!(summary["residency_before"] == "device-local", "{summary}");
     ensure!(summary["residency_after"] == "system", "{summary}");
     all_by_the_device(&summary)
+}
+
+/// The copy engine of an emulated GPU, driven by Mesa's ANV, brings the file to the GPU's memory. It has no shaders, so that
+/// the CPU verifies.
+pub(crate) fn to_the_memory_of_a_gpu() -> Outcome {
+    let receiver = ["--provider", "xe", "--gather=vulkan:bmg"];
+    let summary = copy(8 * MEBIBYTE + 1, &receiver, &["--digest", "tree", "--connections", "2"])?;
+    ensure!(summary["sha256_match"] == true, "{summary}");
+    ensure!(summary["gather_worker"] == "device" && summary["gather_verifier"] == "CPU", "{summary}");
+    ensure!(summary["gathered_bytes"] == summary["file_bytes"], "{summary}");
+    ensure!(summary["cpu_copied_bytes"] == 0, "{summary}");
+    ensure!(summary["residency_after"] == "system", "{summary}");
+    ensure!(summary["gather_residency"] == "device-local", "{summary}");
+    Ok(())
 }
 
 pub(crate) fn a_buffer_that_is_used_again_and_again() -> Outcome {

@@ -24,6 +24,7 @@ const TESTS: &[Test] = &[
     ("gathers::from_udmabuf", gathers::from_udmabuf),
     ("gathers::from_a_dma_heap", gathers::from_a_dma_heap),
     ("gathers::from_amdgpu", gathers::from_amdgpu),
+    ("gathers::to_the_memory_of_a_gpu", gathers::to_the_memory_of_a_gpu),
     ("gathers::a_buffer_that_is_used_again_and_again", gathers::a_buffer_that_is_used_again_and_again),
     ("gathers::lost_and_reordered_packets", gathers::lost_and_reordered_packets),
     ("gathers::payload_in_the_header_buffer", gathers::payload_in_the_header_buffer),
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         .nic("gve:queues=8")
         .nic("gve:queues=4")
         .gpu("amdgpu")
+        .gpu("xe")
         .vulkan()
         .file(env!("CARGO_BIN_EXE_nic-to-gpu-copy"), "/usr/bin/nic-to-gpu-copy");
     let program = validation::ENVIRONMENT

@@ -23,7 +23,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use devmem_backends::cpu_copy::CpuCopy;
 use devmem_backends::find;
 use devmem_provider::device_copy::{DeviceCopy, Fences, Worker};
-use devmem_provider::{Buffer, DmaBuf, Provider};
+use devmem_provider::{Buffer, DmaBuf, ErrorKind, Extent, Provider};
 
 use super::output::Output;
 use super::summary::Totals;
@@ -40,12 +40,13 @@ pub(crate) use summary::GatherSummary;
 pub(crate) struct Gatherer {
     provider: Arc<dyn Provider>,
     copy: Arc<dyn DeviceCopy>,
+    /// Who computes the digests, if any are wanted.
+    verifier: Option<Arc<dyn DeviceCopy>>,
     room: Room,
     source: DmaBuf,
     destination: OnceLock<Destination>,
     /// Held while the destination is allocated.
     allocating: Mutex<()>,
-    discard: bool,
 }
 
 impl Gatherer {
@@ -67,16 +68,16 @@ impl Gatherer {
         };
         let copy = provider.device_copy()?.unwrap_or_else(|| Arc::new(CpuCopy));
         let room = Room { limit: options.gather_limit, placement: options.gather_placement.placement() };
-        let gatherer = Self {
+        let mut gatherer = Self {
             provider,
             copy,
+            verifier: None,
             room,
             source: source.export()?,
             destination: OnceLock::new(),
             allocating: Mutex::new(()),
-            discard: options.discard,
         };
-        gatherer.attempt().with_context(|| {
+        gatherer.attempt(!options.discard).with_context(|| {
             format!(
                 "{} cannot gather what is received into a buffer of {}",
                 gatherer.name(),
@@ -86,9 +87,17 @@ impl Gatherer {
         Ok(Some(gatherer))
     }
 
-    fn attempt(&self) -> Result<()> {
+    /// Tries what will be needed. Some devices copy and do not compute: then the CPU verifies.
+    fn attempt(&mut self, verify: bool) -> Result<()> {
         let destination = destination::allocate(&*self.provider, self.room.placement, 1)?.export()?;
         self.copy.gather(&self.source, &destination, Fences::Explicit)?;
+        if verify {
+            self.verifier = Some(match self.copy.sha256(&destination, &[Extent::new(0, 1)]) {
+                Ok(_) => Arc::clone(&self.copy),
+                Err(error) if error.kind() == ErrorKind::Unsupported => Arc::new(CpuCopy),
+                Err(error) => return Err(error.into()),
+            });
+        }
         Ok(())
     }
 
@@ -125,14 +134,15 @@ impl Gatherer {
         let destination = self.destination.get().context("nothing was gathered")?;
         let residency = destination.buffer().residency()?;
         let started = Instant::now();
-        if !self.discard {
-            verification::verify(&*self.copy, destination.dma_buf(), totals)?;
+        if let Some(verifier) = &self.verifier {
+            verification::verify(&**verifier, destination.dma_buf(), totals)?;
         }
         let digest_seconds = started.elapsed().as_secs_f64();
-        let mut read_back = 0;
+        let verifier = self.verifier.as_ref().map(|verifier| verifier.worker());
+        let mut read_back = if verifier == Some(Worker::Cpu) { totals.file_bytes() } else { 0 };
         if let Some(output) = output.filter(|_| totals.digests_match() != Some(false)) {
             destination.read_back(&output.file())?;
-            read_back = totals.file_bytes();
+            read_back += totals.file_bytes();
         }
         let placed = totals.placed();
         Ok(GatherSummary {
@@ -145,7 +155,8 @@ impl Gatherer {
             gather_region: residency.region,
             gather_residency_evidence: Some(residency.evidence),
             gather_tail_seconds: Some(placed.tail.as_secs_f64()),
-            gather_digest_seconds: (!self.discard).then_some(digest_seconds),
+            gather_verifier: verifier.map(|verifier| verifier.to_string()),
+            gather_digest_seconds: verifier.map(|_| digest_seconds),
             read_back_bytes: Some(read_back),
         })
     }

@@ -13,8 +13,10 @@ pub(crate) struct GatherSummary {
     pub(crate) gather_batches: Option<u64>,
     /// Who allocated the buffer of the gathered file.
     pub(crate) gather_provider: Option<String>,
-    /// Who copied and verified: device or CPU.
+    /// Who copied: device or CPU.
     pub(crate) gather_worker: Option<String>,
+    /// Who verified, likewise. Null if no digest was wanted.
+    pub(crate) gather_verifier: Option<String>,
     /// The size of the buffer of the gathered file.
     pub(crate) gather_buffer_bytes: Option<u64>,
     /// Where that buffer is, as `residency_after` and the keys beside it.
@@ -25,16 +27,14 @@ pub(crate) struct GatherSummary {
     pub(crate) gather_tail_seconds: Option<f64>,
     /// How long the digests took. Null if none was wanted.
     pub(crate) gather_digest_seconds: Option<f64>,
-    /// Bytes of the gathered file that the CPU read, to write the output.
+    /// Bytes of the gathered file that the CPU read, to verify it where the device cannot, and to write the output.
     pub(crate) read_back_bytes: Option<u64>,
 }
 
 impl GatherSummary {
     /// Two lines for people, if something was gathered.
     pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, cpu_copied_bytes: u64) -> fmt::Result {
-        let (Some(provider), Some(worker)) = (&self.gather_provider, &self.gather_worker) else {
-            return Ok(());
-        };
+        let Some(provider) = &self.gather_provider else { return Ok(()) };
         let number = |number: Option<u64>| number.unwrap_or_default();
         writeln!(
             f,
@@ -48,8 +48,8 @@ impl GatherSummary {
         if let Some(residency) = &self.gather_residency {
             write!(f, "; {residency}: {}", self.gather_residency_evidence.as_deref().unwrap_or_default())?;
         }
-        if let Some(seconds) = self.gather_digest_seconds {
-            write!(f, "; verified by the {worker} in {seconds:.2} s")?;
+        if let (Some(seconds), Some(verifier)) = (self.gather_digest_seconds, &self.gather_verifier) {
+            write!(f, "; verified by the {verifier} in {seconds:.2} s")?;
         }
         match self.read_back_bytes {
             Some(bytes) if bytes > 0 => writeln!(f, "; {bytes} bytes read back by the CPU"),
