@@ -255,7 +255,7 @@ pub(super) fn leaves_nothing_behind(copies: &Copies) -> Outcome {
                 gather.submit(&fragments, 5)?;
             }
             let ticket = gather.submit(&fragments, 5)?;
-            if batches % 2 == 0 {
+            if batches.is_multiple_of(2) {
                 // Dropping it waits as well.
                 ensure!(gather.wait(ticket, LIMIT)?, "it takes too long");
             }
