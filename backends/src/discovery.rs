@@ -33,6 +33,9 @@ pub const BACKENDS: &[Backend] = &[
     Backend { name: crate::dma_heap::NAME, discover: crate::dma_heap::discover },
     #[cfg(feature = "vgem")]
     Backend { name: crate::vgem::NAME, discover: crate::vgem::discover },
+    // A GPU's address means its kernel driver's provider first.
+    #[cfg(feature = "vulkan")]
+    Backend { name: crate::vulkan::NAME, discover: crate::vulkan::discover },
 ];
 
 /// A backend that found no provider on this machine.
@@ -58,27 +61,67 @@ pub struct Discovery {
 pub fn discover() -> Discovery {
     let mut discovery = Discovery::default();
     for backend in BACKENDS {
-        match (backend.discover)() {
-            Ok(providers) => discovery.providers.extend(providers),
-            Err(reason) => discovery.unavailable.push(Unavailable { backend: backend.name, reason }),
-        }
+        discovery.ask(backend);
     }
     discovery
 }
 
+/// The first provider that `selector` means, as [`Discovery::find`]; but no more backends are asked than it takes: the
+/// one that the selector names, or one after the other up to the first that has it.
+///
+/// # Errors
+///
+/// As [`Discovery::find`].
+pub fn find(selector: &str) -> Result<Arc<dyn Provider>> {
+    find_among(BACKENDS, selector)
+}
+
+fn find_among(backends: &[Backend], selector: &str) -> Result<Arc<dyn Provider>> {
+    let named = backends.iter().position(|backend| backend.name == backend_of(selector));
+    let asked = named.and_then(|index| backends.get(index..=index)).unwrap_or(backends);
+    let mut discovery = Discovery::default();
+    for backend in asked {
+        discovery.ask(backend);
+        if let Some(provider) = discovery.select(selector) {
+            return Ok(provider);
+        }
+    }
+    discovery.find(selector)
+}
+
+/// The part of a selector that may name a backend.
+fn backend_of(selector: &str) -> &str {
+    selector.split(':').next().unwrap_or(selector)
+}
+
 impl Discovery {
-    /// The first provider that `selector` means: a provider's or backend's name, a PCI address or a
-    /// device node.
+    fn ask(&mut self, backend: &Backend) {
+        match (backend.discover)() {
+            Ok(providers) => self.providers.extend(providers),
+            Err(reason) => self.unavailable.push(Unavailable { backend: backend.name, reason }),
+        }
+    }
+
+    /// The provider of a name, or else the first that a selector means.
+    fn select(&self, selector: &str) -> Option<Arc<dyn Provider>> {
+        let named = |provider: &&Arc<dyn Provider>| provider.identity().name == selector;
+        let meant = |provider: &&Arc<dyn Provider>| provider.identity().matches(selector);
+        let mut providers = self.providers.iter();
+        providers.clone().find(named).or_else(|| providers.find(meant)).cloned()
+    }
+
+    /// The first provider that `selector` means: a provider's or backend's name, a PCI address, a device node, or a
+    /// backend's name with a part of the device's name.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`], with what there is, for a selector that means nothing here; the reason of
     /// the backend, if it is compiled in and does not work on this machine.
     pub fn find(mut self, selector: &str) -> Result<Arc<dyn Provider>> {
-        if let Some(provider) = self.providers.iter().find(|provider| provider.identity().matches(selector)) {
-            return Ok(Arc::clone(provider));
+        if let Some(provider) = self.select(selector) {
+            return Ok(provider);
         }
-        let backend = selector.split(':').next().unwrap_or(selector);
+        let backend = backend_of(selector);
         if let Some(index) = self.unavailable.iter().position(|other| other.backend == backend) {
             return Err(self.unavailable.swap_remove(index).reason);
         }
@@ -147,6 +190,24 @@ mod tests {
         let error = discover().find("no-such-backend").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.to_string().contains("no-such-backend"), "{error}");
+    }
+
+    #[test]
+    fn only_the_backend_that_a_selector_names_is_asked() {
+        fn named() -> Result<Vec<Arc<dyn Provider>>> {
+            Err(Error::new(ErrorKind::Unsupported, "open the Vulkan loader"))
+        }
+        fn other() -> Result<Vec<Arc<dyn Provider>>> {
+            panic!("another backend was asked")
+        }
+        let backends =
+            [Backend { name: "udmabuf", discover: other }, Backend { name: "vulkan", discover: named }];
+        for selector in ["vulkan", "vulkan:llvmpipe", "vulkan:0000:03:00.0"] {
+            let error = find_among(&backends, selector).unwrap_err();
+            assert_eq!(error.operation(), "open the Vulkan loader");
+        }
+        let error = find_among(&backends[1..], "0000:7f:1f.7").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 
     #[test]

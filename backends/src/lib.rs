@@ -5,7 +5,8 @@
 //! # Adding a backend
 //!
 //! Write it as a module that implements [`devmem_provider::Provider`], add a feature, and name it in the
-//! list [`BACKENDS`]. Nothing else knows backends by name.
+//! list [`BACKENDS`]. Nothing else knows backends by name, except that the Vulkan backend lists the kernel drivers which
+//! it asks where a buffer is.
 
 #[cfg(feature = "amdgpu")]
 pub mod amdgpu;
@@ -22,6 +23,7 @@ pub mod dma_heap;
         feature = "nouveau",
         feature = "vgem",
         feature = "virtio_gpu",
+        feature = "vulkan",
         feature = "xe"
     )),
     allow(dead_code, unused_imports)
@@ -40,7 +42,9 @@ pub mod udmabuf;
 pub mod vgem;
 #[cfg(feature = "virtio_gpu")]
 pub mod virtio_gpu;
+#[cfg(feature = "vulkan")]
+pub mod vulkan;
 #[cfg(feature = "xe")]
 pub mod xe;
 
-pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover};
+pub use discovery::{BACKENDS, Backend, Discovery, Unavailable, discover, find};

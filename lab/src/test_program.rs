@@ -40,6 +40,18 @@ impl TestProgram {
         self
     }
 
+    /// See [`Machine::vulkan`].
+    pub fn vulkan(mut self) -> Self {
+        self.machine = self.machine.vulkan();
+        self
+    }
+
+    /// See [`Machine::memory`].
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.machine = self.machine.memory(bytes);
+        self
+    }
+
     /// See [`Machine::topology`].
     pub fn topology(mut self, topology: Topology) -> Self {
         self.machine = self.machine.topology(topology);
@@ -55,6 +67,12 @@ impl TestProgram {
     /// See [`Machine::file`].
     pub fn file(mut self, host: impl AsRef<Path>, guest: &str) -> Self {
         self.machine = self.machine.file(host.as_ref(), guest);
+        self
+    }
+
+    /// See [`Machine::environment`].
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.machine = self.machine.environment(name, value);
         self
     }
 

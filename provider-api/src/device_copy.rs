@@ -21,9 +21,10 @@ use crate::extent::Extent;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Worker {
-    /// A device; the CPU only tells it what to do.
+    /// A device, through its driver; this process only tells it what to do. A device that the CPU executes counts as
+    /// what it stands for: its [`DeviceKind`](crate::DeviceKind) is `Software`.
     Device,
-    /// The CPU, or a driver that uses it in place of a device.
+    /// This process, on the CPU.
     Cpu,
 }
 
@@ -47,7 +48,8 @@ pub enum Fences {
     Explicit,
     /// Every batch waits for the fences of others (writers of the source; readers and writers of the destination),
     /// and adds its own to both buffers, so that other devices' drivers wait for it. Costs some system calls a
-    /// batch, and needs a kernel with sync_files.
+    /// batch, and needs a kernel with sync_files. A driver that has no fences of the kernel (one that executes on the
+    /// CPU) makes one only of work that is over, so that [`Gather::submit`] returns when the batch is completed.
     Reservation,
 }
 
@@ -127,10 +129,13 @@ pub trait DeviceCopy: fmt::Debug + Send + Sync {
 
 /// Gathers fragments of one buffer into contiguous ranges of another.
 ///
-/// Belongs to one thread at a time. Dropping it waits for what was submitted. After the first batches of a size
-/// nothing is allocated on the heap.
+/// Belongs to one thread at a time. Dropping it waits for what was submitted, unless the device is lost. After the
+/// first batches of a size nothing is allocated on the heap, and nothing of the device.
 pub trait Gather: fmt::Debug + Send {
     /// Copies `fragments`, one behind the other, to the destination from `offset` on, and returns before it is done.
+    /// Fragments that follow each other in the source too cost no more than one. While the device is busy, a batch may be
+    /// held back and handed to it with later ones: ask for [`completed`](Self::completed) now and then, or
+    /// [`wait`](Self::wait).
     ///
     /// Batches are executed in the order of their submission where they touch the same bytes. No fragment is an
     /// empty batch, which completes.
@@ -143,7 +148,8 @@ pub trait Gather: fmt::Debug + Send {
         self.submit_after(None, fragments, offset)
     }
 
-    /// As [`submit`](Self::submit), but begins when `fence` has signalled.
+    /// As [`submit`](Self::submit), but begins when `fence` has signalled. What is submitted behind it, also by other
+    /// gathers of the device, may wait as long.
     ///
     /// # Errors
     ///
@@ -165,7 +171,8 @@ pub trait Gather: fmt::Debug + Send {
     /// As [`completed`](Self::completed); [`ErrorKind::InvalidInput`] for a ticket that was never handed out.
     fn wait(&mut self, ticket: Ticket, limit: Duration) -> Result<bool>;
 
-    /// A fence that signals when a batch and all before it are completed.
+    /// A fence that signals when a batch and all before it are completed; perhaps only when all are that are submitted
+    /// by now. To make it a driver may wait until it has signalled (see [`Fences::Reservation`]).
     ///
     /// # Errors
     ///

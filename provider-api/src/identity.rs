@@ -53,13 +53,26 @@ pub struct Identity {
 
 impl Identity {
     /// Whether `selector` means this provider: its name, its backend's name, its PCI address (in either
-    /// form) or its device node.
+    /// form) or its device node; or its backend's name and, behind a colon, its PCI address or a part of
+    /// its description with a letter in it, in upper or lower case.
     #[must_use]
     pub fn matches(&self, selector: &str) -> bool {
+        let of_backend = selector.strip_prefix(self.backend).and_then(|rest| rest.strip_prefix(':'));
         selector == self.name
             || selector == self.backend
             || self.node.as_os_str() == selector
-            || self.pci.is_some_and(|pci| selector.parse::<PciAddress>().is_ok_and(|wanted| wanted == pci))
+            || self.is_at(selector)
+            || of_backend.is_some_and(|part| self.is_at(part) || self.is_called(part))
+    }
+
+    fn is_at(&self, address: &str) -> bool {
+        self.pci.is_some_and(|pci| address.parse::<PciAddress>().is_ok_and(|wanted| wanted == pci))
+    }
+
+    /// Numbers are left to names: they stand for one of several.
+    fn is_called(&self, part: &str) -> bool {
+        part.contains(|letter: char| letter.is_ascii_alphabetic())
+            && self.description.to_lowercase().contains(&part.to_lowercase())
     }
 }
 
@@ -82,7 +95,7 @@ mod tests {
         let identity = Identity {
             name: "amdgpu:1".to_owned(),
             backend: "amdgpu",
-            description: "Radeon".to_owned(),
+            description: "Radeon 0".to_owned(),
             kind: DeviceKind::Discrete,
             driver: "amdgpu".to_owned(),
             driver_version: Some("3.64".to_owned()),
@@ -90,10 +103,18 @@ mod tests {
             pci: Some("0000:03:00.0".parse().unwrap()),
             numa_node: None,
         };
-        for selector in ["amdgpu:1", "amdgpu", "/dev/dri/renderD129", "0000:03:00.0", "03:00.0"] {
+        for selector in [
+            "amdgpu:1",
+            "amdgpu",
+            "/dev/dri/renderD129",
+            "0000:03:00.0",
+            "03:00.0",
+            "amdgpu:03:00.0",
+            "amdgpu:radeon",
+        ] {
             assert!(identity.matches(selector), "{selector}");
         }
-        for selector in ["", "amd", "amdgpu:0", "/dev/dri/renderD128", "03:00.1"] {
+        for selector in ["", "amd", "amdgpu:0", "/dev/dri/renderD128", "03:00.1", "amdgpu:", "radeon"] {
             assert!(!identity.matches(selector), "{selector}");
         }
     }

@@ -52,7 +52,7 @@ pub fn discover() -> Result<Vec<Arc<dyn Provider>>> {
 }
 
 #[derive(Debug)]
-struct Amdgpu {
+pub(crate) struct Amdgpu {
     integrated: bool,
     heaps: [Heap; 2],
 }

@@ -36,6 +36,13 @@ impl<D: Driver> GemBuffer<D> {
         Self { gpu, handle, size, target, exported: Mutex::new(None), had_pages, last_page: OnceLock::new() }
     }
 
+    /// A buffer that was not created by the driver's own ioctl: its exports are the DMA-buf that it came as.
+    pub(super) fn adopted(gpu: Arc<Opened<D>>, handle: u32, dma_buf: DmaBuf, target: Target) -> Self {
+        let mut buffer = Self::new(gpu, handle, dma_buf.size(), target);
+        buffer.exported = Mutex::new(Some(dma_buf));
+        buffer
+    }
+
     pub(crate) fn device(&self) -> &Device {
         &self.gpu.device
     }

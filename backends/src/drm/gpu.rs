@@ -118,6 +118,10 @@ impl<D: Driver> Gpu<D> {
         Ok(Self(Arc::new(Opened { device, driver, identity, memory: SystemBudget::open()? })))
     }
 
+    pub(super) fn opened(&self) -> &Arc<Opened<D>> {
+        &self.0
+    }
+
     /// The smallest buffer that its preferred heap takes.
     pub(crate) fn smallest(&self) -> u64 {
         self.0.driver.heaps_at_open().first().map_or(0, |heap| heap.granularity)
@@ -165,7 +169,7 @@ impl<D: Driver> Provider for Gpu<D> {
 }
 
 /// Refuses a buffer that its driver, asked for device memory only, put elsewhere without a word.
-fn refuse_fallback(evidence: &ResidencyEvidence, request: &Request, provider: &str) -> Result<()> {
+pub(crate) fn refuse_fallback(evidence: &ResidencyEvidence, request: &Request, provider: &str) -> Result<()> {
     let error = |kind| {
         Error::new(kind, format!("allocate {} bytes in device-local memory", request.size())).on(provider)
     };

@@ -11,6 +11,8 @@
 //! second DRM file of the same device, the *witness*, that holds nothing else, and the fdinfo before and after is
 //! compared. Importing moves nothing, and costs system calls only when somebody asks.
 //!
+//! Buffers that another interface made on a device ([`Adopter`]) are looked at in the same way.
+//!
 //! # Runtime power management
 //!
 //! An open DRM file keeps no GPU awake: drivers take a reference for the length of an ioctl and suspend the device
@@ -18,6 +20,7 @@
 //! (`amdgpu_dma_buf_attach()` asks `pm_runtime_get_if_active()`), and then holds the device for as long as the
 //! attachment lasts. See [`power`].
 
+mod adopted;
 mod buffer;
 mod device;
 mod discovery;
@@ -37,11 +40,12 @@ mod power;
 mod sys;
 mod witness;
 
+pub(crate) use adopted::{Adopter, adopter};
 pub(crate) use buffer::{GemBuffer, judge_buffer};
 pub(crate) use device::Device;
 pub(crate) use discovery::{describe, discover};
 pub(crate) use file::{DrmFile, repeat};
-pub(crate) use gpu::Driver;
+pub(crate) use gpu::{Driver, refuse_fallback};
 pub(crate) use memory::{BarrierPage, View};
-pub(crate) use nodes::Nodes;
-pub(crate) use placement::Target;
+pub(crate) use nodes::{Nodes, find_by_number, find_by_pci};
+pub(crate) use placement::{Target, resolve};

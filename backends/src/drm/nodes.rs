@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use devmem_provider::{Error, ErrorKind, Result};
+use devmem_provider::{Error, ErrorKind, PciAddress, Result};
+use nix::sys::stat::{major, minor};
 
 use super::pci_function::PciFunction;
 
@@ -29,6 +30,21 @@ impl Nodes {
         let at = |pci: &PciFunction| selector.parse().is_ok_and(|wanted| pci.address == wanted);
         is(&self.primary) || is(&self.render) || self.pci.as_ref().is_some_and(at)
     }
+}
+
+/// The device that has a node of this device number, major and minor.
+pub(crate) fn find_by_number(number: (u64, u64)) -> Option<Nodes> {
+    let is = |node: &Option<PathBuf>| {
+        let status = node.as_ref().and_then(|node| nix::sys::stat::stat(node).ok());
+        status.is_some_and(|status| (major(status.st_rdev), minor(status.st_rdev)) == number)
+    };
+    list().ok()?.into_iter().find(|nodes| is(&nodes.render) || is(&nodes.primary))
+}
+
+/// The device that is, or lies inside of, a PCI function.
+pub(crate) fn find_by_pci(address: PciAddress) -> Option<Nodes> {
+    let at = |nodes: &Nodes| nodes.pci.as_ref().is_some_and(|pci| pci.address == address);
+    list().ok()?.into_iter().find(at)
 }
 
 /// Lists the DRM devices, by PCI address; those without one come first.

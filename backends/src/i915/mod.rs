@@ -52,7 +52,7 @@ pub fn discover() -> Result<Vec<Arc<dyn Provider>>> {
 }
 
 #[derive(Debug)]
-struct I915 {
+pub(crate) struct I915 {
     system: uapi::Region,
     device: Option<uapi::Region>,
     /// Whether the kernel knows of windows that are smaller than the memory.

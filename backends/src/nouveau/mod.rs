@@ -17,6 +17,8 @@
 //! A buffer for system memory is created for GART alone, and has nowhere else to go: the kernel moves buffers of GPUs
 //! since Tesla between the domains that they were created for. On older GPUs `GEM_INFO` always tells.
 //!
+//! A buffer that Vulkan made is judged by the same means. Mesa's NVK creates device-local memory for both domains.
+//!
 //! Memory is **not** cleared: a new buffer shows what was there before.
 //!
 //! `GEM_NEW` on a file turns the newer interface of VM_INIT and VM_BIND off for that file. It is not needed for memory
@@ -52,7 +54,7 @@ pub fn discover() -> Result<Vec<Arc<dyn Provider>>> {
 }
 
 #[derive(Debug)]
-struct Nouveau {
+pub(crate) struct Nouveau {
     kind: DeviceKind,
     chipset: u64,
     heaps: Vec<Heap>,

@@ -56,7 +56,7 @@ pub fn discover() -> Result<Vec<Arc<dyn Provider>>> {
 }
 
 #[derive(Debug)]
-struct Xe {
+pub(crate) struct Xe {
     /// The bits of system memory and of the first VRAM in a placement.
     system: u32,
     vram: Option<u32>,

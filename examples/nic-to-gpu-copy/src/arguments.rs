@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use devmem_provider::Placement;
 
+use crate::digest::DigestKind;
 use crate::transfer::MAXIMUM_STRIPES;
 
 /// Copies files from the network into GPU memory, without the CPU touching the payload.
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Nic(NicOptions),
     /// Foretell which NICs reach which GPUs' memory across PCI, with the evidence.
     Topology(TopologyOptions),
+    /// Measure gathering fragments on a device, without a NIC: against one contiguous copy, and against the CPU.
+    Gather(GatherOptions),
     /// Put back the settings of NICs that a killed `receive` left changed.
     Restore(RestoreOptions),
 }
@@ -68,6 +72,18 @@ pub(crate) enum Place {
     System,
 }
 
+impl Place {
+    /// The placement to ask for, if one is wanted.
+    pub(crate) fn placement(self) -> Option<Placement> {
+        match self {
+            Self::Any => None,
+            Self::DeviceLocal => Some(Placement::DeviceLocal),
+            Self::DeviceLocalVisible => Some(Placement::DeviceLocalVisible),
+            Self::System => Some(Placement::System),
+        }
+    }
+}
+
 /// The pages behind a buffer in system memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pages {
@@ -75,6 +91,17 @@ pub(crate) enum Pages {
     Base,
     /// Huge pages of 2 MiB.
     Huge,
+}
+
+/// The digest behind a stripe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DigestChoice {
+    /// SHA-256 over the stripe.
+    Sha256,
+    /// SHA-256 over the SHA-256s of its blocks of 4096 bytes.
+    Tree,
+    /// None.
+    None,
 }
 
 #[derive(Debug, Args)]
@@ -110,7 +137,19 @@ pub(crate) struct ReceiveOptions {
     /// The pages behind a buffer in system memory.
     #[arg(long, value_enum, default_value_t = Pages::Base)]
     pub(crate) pages: Pages,
-    /// Write the file here as well, once it has arrived whole and right.
+    /// Let the device make the file contiguous in a second buffer, and verify it there. PROVIDER allocates that
+    /// buffer, and its device copies; the CPU does it where the provider has no device that can [default: the
+    /// one of --provider]
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, require_equals = true)]
+    pub(crate) gather: Option<Option<String>>,
+    /// Where the gathered file is wanted.
+    #[arg(long, value_enum, default_value_t = Place::DeviceLocal, requires = "gather")]
+    pub(crate) gather_placement: Place,
+    /// The largest file that is gathered, with K, M or G: a peer's announcement makes this machine allocate.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size, requires = "gather")]
+    pub(crate) gather_limit: u64,
+    /// Write the file here as well, once it has arrived whole and right. With --gather the CPU reads it back
+    /// from the buffer where it was gathered.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Look at nothing but headers: no digest, no output. For measuring.
@@ -132,9 +171,13 @@ pub(crate) struct SendOptions {
     /// How many connections to send the file over, a stripe each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAXIMUM_STRIPES)))]
     pub(crate) connections: u32,
-    /// Send no digests.
-    #[arg(long)]
-    pub(crate) no_digest: bool,
+    /// The digest to send behind each stripe. A tree suits receivers that gather: a device computes its parts
+    /// side by side.
+    #[arg(long, value_enum, default_value_t = DigestChoice::Sha256)]
+    digest: DigestChoice,
+    /// Send no digests: the same as --digest none.
+    #[arg(long, conflicts_with = "digest")]
+    no_digest: bool,
     /// Wait so many seconds for the receiver to listen.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) wait: u64,
@@ -143,6 +186,18 @@ pub(crate) struct SendOptions {
     pub(crate) json: bool,
     /// The file.
     pub(crate) file: PathBuf,
+}
+
+impl SendOptions {
+    /// The kind of digest to send, if any.
+    pub(crate) fn digest(&self) -> Option<DigestKind> {
+        match self.digest {
+            _ if self.no_digest => None,
+            DigestChoice::Sha256 => Some(DigestKind::Sha256),
+            DigestChoice::Tree => Some(DigestKind::Tree),
+            DigestChoice::None => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +243,32 @@ pub(crate) struct TopologyOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GatherOptions {
+    /// Who allocates the buffers and copies: a provider's name, a PCI address or a device node. The CPU copies where
+    /// the provider has no device that can.
+    #[arg(long, default_value = "vulkan")]
+    pub(crate) provider: String,
+    /// Where the buffers are wanted.
+    #[arg(long, value_enum, default_value_t = Place::Any)]
+    pub(crate) placement: Place,
+    /// How many fragments to gather.
+    #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(2..=1 << 28))]
+    pub(crate) fragments: u32,
+    /// The size of a fragment, with K, M or G.
+    #[arg(long, value_name = "SIZE", default_value = "4K", value_parser = parse_size)]
+    pub(crate) fragment_bytes: u64,
+    /// How often each way is measured.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Chooses the random order.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RestoreOptions {
     /// The NIC; by default all that have something to restore.
     pub(crate) nic: Option<String>,
@@ -215,6 +296,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn gather_takes_a_provider_only_behind_an_equals_sign() {
+        let gather = |options: &[&str]| {
+            let line = ["nic-to-gpu-copy", "receive", "--listen", "[::1]:1"].iter().chain(options);
+            match Arguments::try_parse_from(line).map(|arguments| arguments.command) {
+                Ok(Command::Receive(options)) => Some(options.gather),
+                _ => None,
+            }
+        };
+        assert_eq!(gather(&[]), Some(None));
+        assert_eq!(gather(&["--gather"]), Some(Some(None)));
+        assert_eq!(gather(&["--gather", "--json"]), Some(Some(None)));
+        assert_eq!(gather(&["--gather=vulkan:llvmpipe"]), Some(Some(Some("vulkan:llvmpipe".to_owned()))));
+        assert_eq!(gather(&["--gather", "vulkan"]), None);
+        assert_eq!(gather(&["--gather-limit", "1G"]), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Copies a file from the network into memory that a GPU, or another exporter of DMA-bufs, handed out.
 
 mod arguments;
+mod digest;
+mod gather_benchmark;
 mod inspect;
 mod matrix;
 mod receive;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Command::Matrix(options) => matrix::run(&options),
         Command::Nic(options) => inspect::nic(&options),
         Command::Topology(options) => topology::run(&options),
+        Command::Gather(options) => gather_benchmark::run(&options),
         Command::Restore(options) => inspect::restore(&options),
     };
     match result {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
-use sha2::{Digest, Sha256};
 
 use crate::arguments::SendOptions;
+use crate::digest::{DigestKind, Hasher, Sha256Digest};
 use crate::receive::progress;
-use crate::transfer::{Header, Sha256Digest};
+use crate::transfer::Header;
 
 /// How much is read and sent at once.
 const CHUNK: usize = 1 << 20;
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &SendOptions) -> Result<()> {
         bail!("cannot send {name}: it is no regular file; a stripe needs a size and a place to start");
     }
     let transfer = transfer_number()?;
-    let stripes = Header::split(transfer, metadata.len(), options.connections, !options.no_digest);
+    let stripes = Header::split(transfer, metadata.len(), options.connections, options.digest());
     let bar = progress(Some(metadata.len()));
     let started = Instant::now();
     let sent = std::thread::scope(|scope| {
@@ -66,7 +66,7 @@ fn send_stripe(
     let mut socket = connect(options.connect, Duration::from_secs(options.wait))?;
     let lost = || format!("the connection to {} is lost", options.connect);
     socket.write_all(&header.encode()).with_context(lost)?;
-    let mut digest = header.digest.then(Sha256::new);
+    let mut digest = header.digest.map(Hasher::new);
     let mut chunk = vec![0; CHUNK];
     let mut sent = 0;
     while sent < header.length {
@@ -81,7 +81,7 @@ fn send_stripe(
         sent += length as u64;
         bar.inc(length as u64);
     }
-    let digest = digest.map(Sha256Digest::finish);
+    let digest = digest.map(Hasher::finish);
     if let Some(digest) = &digest {
         socket.write_all(digest.as_bytes()).with_context(lost)?;
     }
@@ -114,12 +114,16 @@ fn connect(address: SocketAddr, wait: Duration) -> Result<TcpStream> {
 
 fn summarise(options: &SendOptions, stripes: &[Header], sent: &[Option<Sha256Digest>], elapsed: Duration) {
     let bytes = stripes.first().map_or(0, |header| header.file_bytes);
+    let kind = options.digest();
     if options.json {
         let stripes: Vec<_> = stripes
             .iter()
             .zip(sent)
             .map(|(header, digest)| {
-                serde_json::json!({ "offset": header.offset, "length": header.length, "sha256": digest })
+                let sha256 = digest.filter(|_| kind == Some(DigestKind::Sha256));
+                serde_json::json!({
+                    "offset": header.offset, "length": header.length, "sha256": sha256, "digest": digest,
+                })
             })
             .collect();
         println!(
@@ -127,6 +131,7 @@ fn summarise(options: &SendOptions, stripes: &[Header], sent: &[Option<Sha256Dig
             serde_json::json!({
                 "file_bytes": bytes,
                 "connections": stripes.len(),
+                "digest": kind.map(DigestKind::name),
                 "stripes": stripes,
                 "seconds": elapsed.as_secs_f64(),
             })
@@ -134,9 +139,11 @@ fn summarise(options: &SendOptions, stripes: &[Header], sent: &[Option<Sha256Dig
         return;
     }
     println!("sent {bytes} bytes over {} connections in {:.2} s", stripes.len(), elapsed.as_secs_f64());
+    let Some(kind) = kind else { return };
     for (header, digest) in stripes.iter().zip(sent) {
         if let Some(digest) = digest {
-            println!("  sha256 {digest}  bytes {}..{}", header.offset, header.offset + header.length);
+            let end = header.offset + header.length;
+            println!("  {} {digest}  bytes {}..{end}", kind.name(), header.offset);
         }
     }
 }

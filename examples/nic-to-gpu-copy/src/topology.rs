@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
-use devmem_backends::discover;
+use devmem_backends::{discover, find};
 use devmem_provider::topology::{AccessControl, Function, Machine, Route, Topology, Unread, Verdict};
 use devmem_provider::{DeviceKind, Error, ErrorKind, PciAddress, Placement, Provider};
 use devmem_receive::nic::Nic;
@@ -108,7 +108,7 @@ impl Gpu {
 /// The chosen GPU, or all: those of the providers, and those that no backend serves.
 fn gpus(machine: &Machine, selector: Option<&str>) -> Result<Vec<Gpu>> {
     if let Some(selector) = selector {
-        let provider = match (discover().find(selector), selector.parse()) {
+        let provider = match (find(selector), selector.parse()) {
             (Ok(provider), _) => provider,
             (Err(_), Ok(address)) => return Ok(vec![Gpu::without_provider(address)]),
             (Err(error), Err(_)) => return Err(error.into()),
@@ -122,9 +122,12 @@ fn gpus(machine: &Machine, selector: Option<&str>) -> Result<Vec<Gpu>> {
         })?;
         return Ok(vec![gpu]);
     }
-    let mut gpus = Vec::new();
+    let mut gpus: Vec<Gpu> = Vec::new();
     for provider in &discover().providers {
-        gpus.extend(Gpu::of(provider.as_ref())?);
+        // Vulkan serves GPUs that their kernel driver's backend serves too.
+        let is_new = |gpu: &Gpu| gpus.iter().all(|other| other.device.address != gpu.device.address);
+        let gpu = Gpu::of(provider.as_ref())?.filter(is_new);
+        gpus.extend(gpu);
     }
     for address in machine.gpus()? {
         if gpus.iter().all(|gpu| gpu.device.address != address) {

@@ -1,24 +1,26 @@
 //! How a file travels: as stripes, one to a connection, each with a header and a digest.
 //!
 //! A stripe is a header of 64 bytes, the bytes of the file from `offset` on, and, if the header says so, their
-//! SHA-256. Numbers are little-endian. The header travels in the same stream as the payload, so that on
+//! digest. Numbers are little-endian. The header travels in the same stream as the payload, so that on
 //! the receiving side it lies in device memory as well.
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
+use crate::digest::DigestKind;
 
 /// The size of a [`Header`] on the wire, in bytes.
 pub(crate) const HEADER_BYTES: usize = 64;
-
-/// The size of a stripe's digest on the wire, in bytes.
-pub(crate) const DIGEST_BYTES: usize = 32;
 
 /// The most stripes that a transfer may have.
 pub(crate) const MAXIMUM_STRIPES: u32 = 4096;
 
 const MAGIC: [u8; 8] = *b"DEVMEM\x00\x01";
+
+/// A digest follows the stripe.
 const FLAG_DIGEST: u32 = 1;
+
+/// That digest is a [`DigestKind::Tree`].
+const FLAG_TREE: u32 = 2;
 
 /// What a stripe is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +37,8 @@ pub(crate) struct Header {
     pub(crate) offset: u64,
     /// How long it is, in bytes.
     pub(crate) length: u64,
-    /// Whether its digest follows it.
-    pub(crate) digest: bool,
+    /// The kind of the digest that follows it, if one does.
+    pub(crate) digest: Option<DigestKind>,
 }
 
 /// Why bytes are no header.
@@ -63,7 +65,12 @@ impl std::error::Error for InvalidHeader {}
 
 impl Header {
     /// The stripes of a file: as equal as whole bytes allow.
-    pub(crate) fn split(transfer: [u8; 16], file_bytes: u64, stripes: u32, digest: bool) -> Vec<Self> {
+    pub(crate) fn split(
+        transfer: [u8; 16],
+        file_bytes: u64,
+        stripes: u32,
+        digest: Option<DigestKind>,
+    ) -> Vec<Self> {
         let boundary = |stripe: u32| {
             let position = u128::from(file_bytes) * u128::from(stripe) / u128::from(stripes);
             u64::try_from(position).unwrap_or(file_bytes)
@@ -79,7 +86,11 @@ impl Header {
 
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let flags = if self.digest { FLAG_DIGEST } else { 0 };
+        let flags = match self.digest {
+            None => 0,
+            Some(DigestKind::Sha256) => FLAG_DIGEST,
+            Some(DigestKind::Tree) => FLAG_DIGEST | FLAG_TREE,
+        };
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&flags.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.stripe.to_le_bytes());
@@ -97,8 +108,14 @@ impl Header {
         if bytes[..8] != MAGIC {
             return Err(InvalidHeader::Magic);
         }
-        let flags = word(8);
-        if flags & !FLAG_DIGEST != 0 || word(20) != 0 {
+        const WITH_TREE: u32 = FLAG_DIGEST | FLAG_TREE;
+        let digest = match word(8) {
+            0 => None,
+            FLAG_DIGEST => Some(DigestKind::Sha256),
+            WITH_TREE => Some(DigestKind::Tree),
+            _ => return Err(InvalidHeader::Flags),
+        };
+        if word(20) != 0 {
             return Err(InvalidHeader::Flags);
         }
         let header = Self {
@@ -108,7 +125,7 @@ impl Header {
             file_bytes: long(24),
             offset: long(32),
             length: long(40),
-            digest: flags & FLAG_DIGEST != 0,
+            digest,
         };
         if header.stripe >= header.stripes || header.stripes > MAXIMUM_STRIPES {
             return Err(InvalidHeader::Stripe);
@@ -120,45 +137,13 @@ impl Header {
     }
 }
 
-/// A finished SHA-256.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sha256Digest([u8; DIGEST_BYTES]);
-
-impl Sha256Digest {
-    pub(crate) fn finish(digest: Sha256) -> Self {
-        Self(digest.finalize().into())
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; DIGEST_BYTES] {
-        &self.0
-    }
-}
-
-impl From<[u8; DIGEST_BYTES]> for Sha256Digest {
-    fn from(bytes: [u8; DIGEST_BYTES]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl fmt::Display for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl serde::Serialize for Sha256Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn header() -> Header {
-        Header::split([7; 16], 1000, 3, true)[1]
+        Header::split([7; 16], 1000, 3, Some(DigestKind::Sha256))[1]
     }
 
     #[test]
@@ -169,6 +154,10 @@ mod tests {
             Header::decode(&header.encode())
         };
         assert_eq!(change(|_| ()), Ok(header()));
+        for digest in [None, Some(DigestKind::Sha256), Some(DigestKind::Tree)] {
+            let header = Header { digest, ..header() };
+            assert_eq!(Header::decode(&header.encode()), Ok(header));
+        }
         assert_eq!(change(|header| header.stripe = 3), Err(InvalidHeader::Stripe));
         assert_eq!(change(|header| header.stripes = u32::MAX), Err(InvalidHeader::Stripe));
         assert_eq!(change(|header| header.offset = u64::MAX), Err(InvalidHeader::Range));
@@ -176,15 +165,18 @@ mod tests {
         let mut bytes = header().encode();
         bytes[0] = b'd';
         assert_eq!(Header::decode(&bytes), Err(InvalidHeader::Magic));
-        let mut bytes = header().encode();
-        bytes[9] = 1;
-        assert_eq!(Header::decode(&bytes), Err(InvalidHeader::Flags));
+        // A tree without a digest, and flags of days to come.
+        for flags in [2, 4, 5, 7, 0x101, u32::MAX] {
+            let mut bytes = header().encode();
+            bytes[8..12].copy_from_slice(&u32::to_le_bytes(flags));
+            assert_eq!(Header::decode(&bytes), Err(InvalidHeader::Flags), "{flags}");
+        }
     }
 
     proptest! {
         #[test]
         fn stripes_cover_the_file_once(file_bytes: u64, stripes in 1u32..100) {
-            let headers = Header::split([0; 16], file_bytes, stripes, false);
+            let headers = Header::split([0; 16], file_bytes, stripes, None);
             let mut next = 0;
             for header in &headers {
                 prop_assert_eq!(header.offset, next);

@@ -18,6 +18,9 @@ const SOCKET: &str = "DEVMEM_LAB_SOCKET";
 /// What the lab is told the buffer is.
 const BUFFER: &str = "receive buffer";
 
+/// What the lab is told the buffer of the gathered file is.
+const GATHERED: &str = "gathered file";
+
 /// A connection to the lab.
 #[derive(Debug)]
 pub(crate) struct Witness {
@@ -39,7 +42,7 @@ impl Witness {
     /// Lets the lab look where the buffer is before anything is attached to it. That its pages cannot be found is
     /// no failure: some memory is out of the CPU's reach until it is moved.
     pub(crate) fn look_before(&mut self, dma_buf: &DmaBuf) {
-        self.before = self.locate(dma_buf).unwrap_or_default();
+        self.before = self.locate(dma_buf, BUFFER).unwrap_or_default();
     }
 
     /// Shows the lab which memory is meant, and lets it count payload for `port` from now on.
@@ -47,13 +50,17 @@ impl Witness {
     /// No byte may arrive before this returns: the lab writes into the buffer to find it.
     pub(crate) fn watch(&mut self, dma_buf: &DmaBuf, port: u16) -> Result<()> {
         self.ask(&json!({ "op": "ground_truth_start", "tcp_destination_port": port }), None)?;
-        self.after = self.locate(dma_buf)?;
+        self.after = self.locate(dma_buf, BUFFER)?;
         Ok(())
     }
 
-    /// Where the lab finds the buffer's pages.
-    pub(crate) fn locate(&mut self, dma_buf: &DmaBuf) -> Result<Value> {
-        let located = self.ask(&json!({ "op": "locate", "name": BUFFER }), Some(dma_buf))?;
+    /// Where the lab finds the pages of the receive buffer.
+    pub(crate) fn locate_receive_buffer(&mut self, dma_buf: &DmaBuf) -> Result<Value> {
+        self.locate(dma_buf, BUFFER)
+    }
+
+    fn locate(&mut self, dma_buf: &DmaBuf, name: &str) -> Result<Value> {
+        let located = self.ask(&json!({ "op": "locate", "name": name }), Some(dma_buf))?;
         let pages = dma_buf.size() / devmem_provider::base_page_size();
         if located["found"].as_u64() != Some(pages) {
             bail!("the lab found {} of the buffer's {pages} pages", located["found"]);
@@ -61,9 +68,12 @@ impl Witness {
         Ok(located)
     }
 
-    /// Where the payload went, and where the buffer was before the bind and after it.
-    pub(crate) fn ground_truth(&mut self) -> Result<Value> {
+    /// Where the payload went, where the buffer was before the bind and after it, and where the gathered file is.
+    pub(crate) fn ground_truth(&mut self, gathered: Option<&DmaBuf>) -> Result<Value> {
         let mut truth = self.ask(&json!({ "op": "ground_truth" }), None)?;
+        // As before the bind, some memory is out of reach.
+        truth["gathered_pages"] =
+            gathered.map(|gathered| self.locate(gathered, GATHERED).unwrap_or_default()).unwrap_or_default();
         truth["pages_before"] = self.before.take();
         truth["pages_after"] = self.after.take();
         Ok(truth)

@@ -5,6 +5,8 @@
 //! ├── lock              held by whoever fetches
 //! ├── apt/              package lists and downloaded packages, private to the lab
 //! ├── tools/ID/         QEMU, its libraries and the guest's tools; `tools/current` names the one in use
+//! ├── vulkan/ID/        Vulkan for the guest, as packages and as archives; `vulkan/current` likewise
+//! ├── headers/ID/       the kernel's headers; `headers/current` likewise
 //! ├── kernels/RELEASE/  vmlinux, configuration, modules
 //! ├── base/KEY.cpio     the part of the guest's file system that does not change from run to run
 //! └── kvm.json          whether KVM works on this host, since its last boot
@@ -73,14 +75,6 @@ impl Cache {
 
     pub(crate) fn apt(&self) -> PathBuf {
         self.root.join("apt")
-    }
-
-    pub(crate) fn tools(&self) -> PathBuf {
-        self.root.join("tools")
-    }
-
-    pub(crate) fn headers(&self) -> PathBuf {
-        self.root.join("headers")
     }
 
     pub(crate) fn kernels(&self) -> PathBuf {

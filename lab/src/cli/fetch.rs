@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 use clap::Args;
+use devmem_lab::Flavour;
 
 use super::options::{KernelOptions, SourceOptions};
 use super::progress::Bars;
@@ -15,6 +16,9 @@ use super::progress::Bars;
 /// where it was, damage is repaired. `run` and `shell` fetch by themselves what is missing.
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
+    /// Vulkan for the guest too, and the kernel with all drivers
+    #[arg(long)]
+    vulkan: bool,
     #[command(flatten)]
     kernel: KernelOptions,
     #[command(flatten)]
@@ -52,8 +56,9 @@ impl Headers {
 impl Fetch {
     pub(crate) fn execute(&self) -> Result<i32> {
         let lab = self.source.lab()?;
-        let kernel =
-            lab.fetch(self.kernel.kernel.as_deref(), self.kernel.flavour.unwrap_or_default(), &Bars::new())?;
+        let needed = if self.vulkan { Flavour::Generic } else { Flavour::default() };
+        let flavour = self.kernel.flavour.unwrap_or(needed);
+        let kernel = lab.fetch(self.kernel.kernel.as_deref(), flavour, self.vulkan, &Bars::new())?;
         let mut out = stdout().lock();
         writeln!(out, "kernel {}", kernel.release())?;
         writeln!(out, "cache  {}", lab.cache().root().display())?;

@@ -52,6 +52,9 @@ impl Matrix {
         };
         for (index, gpus) in chosen.iter().enumerate() {
             let mut machine = tool::with_tool(self.machine.machine_with(&["gve"], TIMEOUT)?)?.module("vgem");
+            if index == 0 {
+                machine = machine.vulkan();
+            }
             if !self.machine.has_gpus() {
                 machine = gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
             }
@@ -84,9 +87,14 @@ impl Matrix {
     }
 }
 
-/// The row with the part of the GPU that it is about; `None` for rows that another machine has.
+/// The row with the part of the GPU that it is about, or the driver that serves it through Vulkan; `None` for rows that
+/// another machine has.
 fn of_part(mut row: Value, gpus: &[&str], with_others: bool) -> Option<Value> {
     let driver = row["driver"].as_str().unwrap_or_default().replace('_', "-");
+    if row["provider"].as_str().is_some_and(|provider| provider.starts_with("vulkan:")) {
+        row["part"] = row["driver"].clone();
+        return with_others.then_some(row);
+    }
     let part = gpus.iter().find_map(|gpu| {
         let (name, part) = gpu.split_once(':').unwrap_or((gpu, ""));
         (name == driver).then(|| part.replace(',', ", "))
@@ -214,6 +222,9 @@ mod tests {
         let row = json!({ "driver": "udmabuf" });
         assert!(of_part(row.clone(), &["amdgpu"], true).is_some());
         assert!(of_part(row, &["amdgpu"], false).is_none());
+        let row = json!({ "provider": "vulkan:0000:00:05.0", "driver": "radv" });
+        assert_eq!(of_part(row.clone(), &["amdgpu:hainan"], true).unwrap()["part"], "radv");
+        assert!(of_part(row, &["amdgpu:hainan"], false).is_none());
         assert!(of_part(json!({ "driver": "virtio_gpu" }), &["virtio-gpu:host-visible"], false).is_some());
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct KernelOptions {
     /// [default: the newest in the cache of at least 7.2, else the newest on offer]
     #[arg(long, value_name = "KERNEL")]
     pub(crate) kernel: Option<String>,
-    /// cloud (small) or generic (all drivers) [default: cloud; generic if there is an emulated GPU]
+    /// cloud (small) or generic (all drivers) [default: cloud; generic if there is an emulated GPU or Vulkan]
     #[arg(long, value_name = "NAME")]
     pub(crate) flavour: Option<Flavour>,
 }
@@ -70,6 +70,10 @@ pub(crate) struct MachineOptions {
     /// settings amdgpu:vram=512M,window=128M. May be repeated
     #[arg(long = "gpu", value_name = "GPU")]
     gpus: Vec<String>,
+    /// Puts Vulkan into the guest: the loader, lavapipe, Mesa's drivers of the emulated GPUs, the validation layer, which
+    /// is off unless it is asked for, and vulkaninfo
+    #[arg(long)]
+    vulkan: bool,
     /// Where the cards sit on PCI Express: root-bus, root-ports (each behind its own), switch or switch-acs (all
     /// behind one, whose ports pass requests between them or redirect them to the root)
     #[arg(long, value_name = "NAME", default_value = "root-bus")]
@@ -159,6 +163,9 @@ impl MachineOptions {
         let nics = if asked.is_empty() && !self.no_nic { default_nics } else { &asked };
         machine = nics.iter().fold(machine, |machine, nic| machine.nic(nic));
         machine = self.gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
+        if self.vulkan {
+            machine = machine.vulkan();
+        }
         if let Some(flavour) = self.kernel.flavour {
             machine = machine.flavour(flavour);
         }

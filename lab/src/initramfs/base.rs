@@ -2,23 +2,15 @@
 //! library. It is made once and kept in the cache.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
 use super::archive::ArchiveWriter;
+use super::cached::{CachedArchive, LIBRARY_FOLDER, Parts, find_or_make, put};
 use super::libraries::{C_LIBRARY, Search, c_library_version, closure};
-use crate::cache::{Cache, persist, write_whole};
-use crate::error::{Context, Error, Result};
-
-/// Where libraries lie in the guest. `/usr/lib64` leads there too, so that the C library of any
-/// distribution finds them.
-const LIBRARY_FOLDER: &str = "usr/lib/x86_64-linux-gnu";
+use crate::cache::Cache;
+use crate::error::Result;
 
 /// Programs from the packages, besides busybox: path in the package, path in the guest. The shells are not
 /// busybox's, which prefers its own commands (such as a small `ip`) to those in the path.
@@ -46,60 +38,25 @@ const SETTINGS: [(&str, &str); 7] = [
     ("etc/profile", "PS1='lab:\\w\\$ '\n"),
 ];
 
-/// The archive in the cache.
-#[derive(Debug)]
-pub(crate) struct Base {
-    pub(crate) archive: PathBuf,
-    /// Names of the libraries that are in it.
-    pub(crate) libraries: BTreeSet<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    size: u64,
-    libraries: BTreeSet<String>,
-}
-
 /// Finds the archive for these tools in the cache, or makes it. Without packages, the guest has the
-/// host's C library and, if there is one, the host's static busybox.
-pub(crate) fn base(cache: &Cache, tools: Option<&Path>) -> Result<Base> {
-    let parts = Parts::choose(tools)?;
-    let key = parts.key()?;
-    let archive = cache.base_archives().join(format!("{key}.cpio"));
-    let record_path = cache.base_archives().join(format!("{key}.json"));
-    if let Ok(text) = fs::read(&record_path)
-        && let Ok(record) = serde_json::from_slice::<Record>(&text)
-        && fs::metadata(&archive).is_ok_and(|found| found.len() == record.size)
-    {
-        return Ok(Base { archive, libraries: record.libraries });
-    }
-    let folder = cache.base_archives();
-    fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
-    let action = || format!("write {}", archive.display());
-    let file = tempfile::NamedTempFile::new_in(&folder).context(action)?;
-    let mut out = BufWriter::new(file);
-    parts.write(&mut out).context(action)?;
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).context(action)?;
-    let size = file.as_file().metadata().context(action)?.len();
-    persist(file, &archive)?;
-    let libraries: BTreeSet<String> = parts.libraries.into_keys().collect();
-    let record = Record { size, libraries };
-    let text = serde_json::to_vec(&record).map_err(|error| Error::format(&record_path, error.to_string()))?;
-    write_whole(&record_path, &text)?;
-    Ok(Base { archive, libraries: record.libraries })
+/// host's C library and, if there is one, the host's static busybox. Programs and libraries of `others`, a root folder of
+/// packages, find a C library that is new enough for them.
+pub(crate) fn base(cache: &Cache, tools: Option<&Path>, others: Option<&Path>) -> Result<CachedArchive> {
+    find_or_make(&cache.base_archives(), &BaseParts::choose(tools, others)?)
 }
 
 /// The host's files that go into the archive.
-struct Parts {
+struct BaseParts {
     busybox: Option<PathBuf>,
     programs: Vec<(PathBuf, PathBuf)>,
     libraries: BTreeMap<String, PathBuf>,
 }
 
-impl Parts {
-    fn choose(tools: Option<&Path>) -> Result<Self> {
+impl BaseParts {
+    fn choose(tools: Option<&Path>, others: Option<&Path>) -> Result<Self> {
         let host = Search::this_system();
         let packaged = tools.map(Search::below);
+        let others = others.map(Search::below);
         let mut libraries = BTreeMap::new();
         let mut programs = Vec::new();
         if let (Some(root), Some(search)) = (tools, &packaged) {
@@ -108,41 +65,42 @@ impl Parts {
             let files: Vec<&Path> = programs.iter().map(|(from, _)| from.as_path()).collect();
             libraries = closure(&files, search)?;
         }
-        // Programs of the host run on a C library as new as theirs or newer, so the newer one it is;
-        // its parts go together.
-        let c_library = |search: &Search| search.library("libc.so.6").as_deref().and_then(c_library_version);
-        let newer = match &packaged {
-            Some(packaged) if c_library(packaged) >= c_library(&host) => packaged,
-            _ => &host,
-        };
+        // Programs run on a C library as new as theirs or newer, so the newest one it is; its parts go together.
+        let version = |search: &&Search| search.library("libc.so.6").as_deref().and_then(c_library_version);
+        // Of equally new ones, the last.
+        let newest =
+            [Some(&host), others.as_ref(), packaged.as_ref()].into_iter().flatten().max_by_key(version);
+        let newest = newest.unwrap_or(&host);
         for name in C_LIBRARY {
             libraries.remove(name);
-            if let Some(path) = newer.library(name) {
+            if let Some(path) = newest.library(name) {
                 libraries.insert(name.to_owned(), path);
             }
         }
         for name in COMMON_LIBRARIES {
-            if let Some(path) = newer.library(name) {
+            if let Some(path) = newest.library(name) {
                 libraries.entry(name.to_owned()).or_insert(path);
             }
         }
         Ok(Self { busybox: busybox(tools), programs, libraries })
     }
+}
 
-    /// Names what is in the archive: every file by its path, size and time of change.
-    fn key(&self) -> Result<String> {
-        let mut hash = Sha256::new();
-        hash.update(format!("{} {EMPTY_FOLDERS:?} {SETTINGS:?} {PROGRAMS:?}\n", env!("CARGO_PKG_VERSION")));
+impl Parts for BaseParts {
+    fn files(&self) -> Vec<&Path> {
         let programs = self.programs.iter().map(|(from, _)| from);
-        for path in self.busybox.iter().chain(programs).chain(self.libraries.values()) {
-            let found = fs::metadata(path).context(|| format!("look at {}", path.display()))?;
-            hash.update(format!("{} {} {}\n", path.display(), found.size(), found.mtime()));
-        }
-        Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+        self.busybox.iter().chain(programs).map(PathBuf::as_path).collect()
     }
 
-    fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let mut archive = ArchiveWriter::new(out);
+    fn libraries(&self) -> &BTreeMap<String, PathBuf> {
+        &self.libraries
+    }
+
+    fn constants(&self) -> String {
+        format!("{EMPTY_FOLDERS:?} {SETTINGS:?} {PROGRAMS:?}")
+    }
+
+    fn write(&self, archive: &mut ArchiveWriter<&mut dyn Write>) -> io::Result<()> {
         for folder in ["usr/bin", "usr/sbin", LIBRARY_FOLDER] {
             archive.folder(Path::new(folder))?;
         }
@@ -159,13 +117,10 @@ impl Parts {
             archive.file(Path::new(path), 0o644, text.len() as u64, &mut text.as_bytes())?;
         }
         for (from, to) in &self.programs {
-            put(&mut archive, to, 0o755, from)?;
-        }
-        for (name, from) in &self.libraries {
-            put(&mut archive, &Path::new(LIBRARY_FOLDER).join(name), 0o755, from)?;
+            put(archive, to, 0o755, from)?;
         }
         if let Some(busybox) = &self.busybox {
-            put(&mut archive, Path::new("usr/bin/busybox"), 0o755, busybox)?;
+            put(archive, Path::new("usr/bin/busybox"), 0o755, busybox)?;
             let taken: BTreeSet<&str> = self
                 .programs
                 .iter()
@@ -178,20 +133,8 @@ impl Parts {
                 }
             }
         }
-        archive.finish()?;
         Ok(())
     }
-}
-
-fn put(
-    archive: &mut ArchiveWriter<impl Write>,
-    to: &Path,
-    permissions: u32,
-    from: &Path,
-) -> std::io::Result<()> {
-    let mut file = File::open(from)?;
-    let size = file.metadata()?.len();
-    archive.file(to, permissions, size, &mut file)
 }
 
 fn busybox(tools: Option<&Path>) -> Option<PathBuf> {
@@ -219,19 +162,23 @@ fn applets(busybox: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn without_packages_the_guest_has_this_systems_c_library_and_the_archive_is_made_once() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(Some(folder.path())).unwrap();
-        let first = base(&cache, None).unwrap();
+        let first = base(&cache, None, None).unwrap();
         assert!(first.libraries.contains("libc.so.6") && first.libraries.contains("ld-linux-x86-64.so.2"));
-        let made = fs::metadata(&first.archive).unwrap().ino();
-        let second = base(&cache, None).unwrap();
-        assert_eq!(fs::metadata(&second.archive).unwrap().ino(), made);
+        let second = base(&cache, None, None).unwrap();
+        assert_eq!(second.file.metadata().unwrap().ino(), first.file.metadata().unwrap().ino());
 
-        fs::write(&first.archive, b"damage").unwrap();
-        let third = base(&cache, None).unwrap();
-        assert!(fs::metadata(&third.archive).unwrap().len() > 1_000_000);
+        let archives = fs::read_dir(cache.base_archives()).unwrap().map(|entry| entry.unwrap().path());
+        let archive =
+            archives.into_iter().find(|path| path.extension().is_some_and(|name| name == "cpio")).unwrap();
+        fs::write(&archive, b"damage").unwrap();
+        let third = base(&cache, None, None).unwrap();
+        assert!(third.file.metadata().unwrap().len() > 1_000_000);
     }
 }

@@ -1,5 +1,7 @@
-//! The guest's file system: an archive that changes rarely and one for each run, one after the other.
+//! The guest's file system: archives that change rarely and one for each run, one after the other.
 
 pub(crate) mod archive;
 pub(crate) mod base;
+pub(crate) mod cached;
 pub(crate) mod libraries;
+pub(crate) mod vulkan;

@@ -65,6 +65,7 @@ pub struct Machine {
     pub(super) lab: Option<Lab>,
     pub(super) nics: Vec<String>,
     pub(super) gpus: Vec<String>,
+    pub(super) vulkan: bool,
     pub(super) topology: Topology,
     pub(super) switch: Option<String>,
     pub(super) trace: bool,
@@ -113,6 +114,7 @@ impl Machine {
             lab: None,
             nics: Vec::new(),
             gpus: Vec::new(),
+            vulkan: false,
             topology: Topology::default(),
             switch: None,
             trace: false,
@@ -159,6 +161,15 @@ impl Machine {
         self
     }
 
+    /// Puts Vulkan into the guest: the loader, the driver that computes on the processor (lavapipe), those of the
+    /// emulated GPUs, the validation layer, which is off unless it is asked for, and `vulkaninfo`. They are fetched when
+    /// a machine first needs them.
+    #[must_use]
+    pub fn vulkan(mut self) -> Self {
+        self.vulkan = true;
+        self
+    }
+
     /// Where the cards sit on PCI Express.
     #[must_use]
     pub fn topology(mut self, topology: Topology) -> Self {
@@ -188,7 +199,7 @@ impl Machine {
     }
 
     /// Chooses which of the distribution's configurations the kernel is built with. By default the small one,
-    /// and the one with all drivers if there is an emulated GPU.
+    /// and the one with all drivers if there is an emulated GPU or Vulkan.
     #[must_use]
     pub fn flavour(mut self, flavour: Flavour) -> Self {
         self.flavour = Some(flavour);

@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Context, Error, Result};
 use crate::initramfs::archive::ArchiveWriter;
-use crate::initramfs::base::Base;
+use crate::initramfs::cached::CachedArchive;
 use crate::initramfs::libraries::{C_LIBRARY, Search, closure};
 use crate::kernel::elf::Elf;
 use crate::kernel::modules::Module;
@@ -64,7 +64,8 @@ pub(super) fn resolve_command(program: &str) -> Result<(String, Option<GuestFile
 /// Everything for one run.
 #[derive(Debug)]
 pub(super) struct Content<'a> {
-    pub(super) base: &'a Base,
+    /// Those that change rarely, in order.
+    pub(super) archives: &'a [CachedArchive],
     pub(super) run: &'a Run,
     pub(super) agent: &'a Path,
     pub(super) files: &'a [GuestFile],
@@ -79,9 +80,9 @@ impl Content<'_> {
             memfd_create(c"initramfs", MFdFlags::MFD_CLOEXEC).context(|| "create a file in memory".into())?;
         let mut memory = File::from(memory);
         let action = || "write the guest's files to memory (is /dev/shm or the memory full?)".to_owned();
-        let mut base =
-            File::open(&self.base.archive).context(|| format!("open {}", self.base.archive.display()))?;
-        io::copy(&mut base, &mut memory).context(action)?;
+        for archive in self.archives {
+            io::copy(&mut &archive.file, &mut memory).context(action)?;
+        }
         let mut archive = ArchiveWriter::new(io::BufWriter::with_capacity(1 << 18, memory));
         self.put_agent(&mut archive)?;
         let run = serde_json::to_vec(self.run).map_err(|error| Error::Machine(error.to_string()))?;
@@ -115,15 +116,15 @@ impl Content<'_> {
             .context(|| format!("put {} into the guest", self.agent.display()))
     }
 
-    /// The libraries of the programs that are not in the base.
+    /// The libraries of the programs that are not in the archives.
     fn libraries(&self) -> Result<BTreeMap<String, PathBuf>> {
         let programs: Vec<&Path> = [self.agent]
             .into_iter()
             .chain(self.files.iter().map(|file| file.host.as_path()).filter(|path| path.is_file()))
             .collect();
         let mut libraries = closure(&programs, &Search::this_system())?;
-        libraries
-            .retain(|name, _| !self.base.libraries.contains(name) && !C_LIBRARY.contains(&name.as_str()));
+        let is_there = |name: &str| self.archives.iter().any(|archive| archive.libraries.contains(name));
+        libraries.retain(|name, _| !is_there(name) && !C_LIBRARY.contains(&name.as_str()));
         Ok(libraries)
     }
 }

@@ -53,6 +53,14 @@ pub(crate) enum Wanted<'a> {
     Alone(&'a [&'a str]),
 }
 
+impl<'a> Wanted<'a> {
+    /// The names that are asked for.
+    pub(crate) fn packages(self) -> &'a [&'a str] {
+        let (Self::WithDependencies(packages) | Self::Alone(packages)) = self;
+        packages
+    }
+}
+
 /// How long package lists are good for without asking again.
 const FRESH: Duration = Duration::from_secs(600);
 
@@ -111,9 +119,10 @@ impl Apt {
 
     /// Downloads packages. What was downloaded before is used again.
     pub(crate) fn download(&self, wanted: Wanted<'_>, progress: &dyn Progress) -> Result<Vec<Archive>> {
-        let (packages, action): (_, &[&str]) = match wanted {
-            Wanted::WithDependencies(packages) => (packages, &["--download-only", "install"]),
-            Wanted::Alone(packages) => (packages, &["download"]),
+        let packages = wanted.packages();
+        let action: &[&str] = match wanted {
+            Wanted::WithDependencies(_) => &["--download-only", "install"],
+            Wanted::Alone(_) => &["download"],
         };
         let arguments = ["-qq", "-y", "-t", self.target_release.as_str()];
         // apt lists only what is not yet there, so it is shown a folder where nothing is.

@@ -6,7 +6,7 @@
 mod row;
 
 use anyhow::Result;
-use devmem_backends::{Discovery, discover};
+use devmem_backends::{Discovery, discover, find};
 use devmem_provider::{Placement, Provider, Request};
 use devmem_receive::nic::{self, Flow, Nic, Plan, Prepared, Queues};
 use serde_json::json;
@@ -21,10 +21,10 @@ const PORT: u16 = 5201;
 /// Fills the matrix and prints it.
 pub(crate) fn run(options: &MatrixOptions) -> Result<()> {
     nic::restore_on_signals()?;
-    let mut discovery = discover();
-    if let Some(selector) = &options.provider {
-        discovery = Discovery { providers: vec![discovery.find(selector)?], unavailable: Vec::new() };
-    }
+    let mut discovery = match &options.provider {
+        Some(selector) => Discovery { providers: vec![find(selector)?], unavailable: Vec::new() },
+        None => discover(),
+    };
     let plan = Plan::new(Queues::count(1), Flow::tcp_port(PORT)).buffer_bytes(options.size);
     let nic = Nic::open(&options.nic)?.prepare(&plan)?;
     let mut witness = Witness::call()?;

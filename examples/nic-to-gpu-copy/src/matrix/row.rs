@@ -149,7 +149,7 @@ impl Row {
 fn look(buffer: &dyn Buffer, witness: Option<&mut Witness>) -> Result<Place, Error> {
     let evidence = buffer.residency()?;
     let pages = match witness {
-        Some(witness) => witness.locate(&buffer.export()?).unwrap_or_default(),
+        Some(witness) => witness.locate_receive_buffer(&buffer.export()?).unwrap_or_default(),
         None => Value::Null,
     };
     Ok(Place::new(&evidence, &pages))

@@ -3,29 +3,23 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::TcpStream;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use devmem_measure::{SystemCallCounter, allocations};
-use devmem_provider::dma_buf::{Mapping, ReadAccess};
-use devmem_receive::devmem::{Binding, Stream, StreamOptions};
-use devmem_receive::stream::{Fragment, Part};
+use devmem_provider::dma_buf::Mapping;
+use devmem_receive::devmem::{Binding, StreamOptions};
 use indicatif::ProgressBar;
 
-use super::stripe::{Next, Stripe, StripeReader};
+use super::cost::Cost;
+use super::gather::{Gatherer, Held, Placed, Share};
+use super::stripe::{Stripe, StripeReader};
+use super::taker::Taker;
 use crate::transfer::Header;
-
-/// How much of the buffer is looked at in one copy.
-const LOOK: usize = 64 << 10;
 
 /// How long a receive gathers. A copy has no use for the first bytes of a batch before the last ones.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Receives whose allocations are not counted: buffers of the first ones grow to their size.
-const WARM_UP: u64 = 2;
 
 /// Which way the payload takes.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +40,8 @@ pub(crate) struct Session<'session> {
     /// Whether payload is looked at.
     pub(crate) look: bool,
     pub(crate) output: Option<Arc<File>>,
+    /// Who makes the file contiguous, if somebody does.
+    pub(crate) gatherer: Option<&'session Gatherer>,
     pub(crate) idle_limit: Duration,
     /// How many connections share the buffer, as far as is known.
     pub(crate) connections: AtomicUsize,
@@ -61,6 +57,8 @@ pub(crate) struct Received {
     pub(crate) linear_bytes: u64,
     /// Fragments received.
     pub(crate) fragments: u64,
+    /// What was brought to its place in the file.
+    pub(crate) placed: Placed,
     /// System calls of the receive path, as it counts them itself.
     pub(crate) system_calls: u64,
     /// System calls of the receiving thread, as the kernel counts them, where it may be asked.
@@ -74,10 +72,14 @@ impl Session<'_> {
     /// Receives a connection to its end. `announce` is told the header as soon as it is known.
     pub(crate) fn receive(&self, socket: TcpStream, announce: impl FnMut(&Header)) -> Result<Received> {
         let reader = StripeReader::new(self.look, self.output.clone());
-        let taker = Taker { reader, scratch: vec![0; LOOK], announce, announced: false, bar: &self.bar };
+        let from_buffer = matches!(self.way, Way::Device { .. });
+        let taker = Taker::new(reader, announce, self.gatherer, from_buffer);
         match self.way {
             Way::Device { binding, mapping } => self.receive_device(socket, binding, mapping, taker),
-            Way::Copy { mapping } => self.receive_host(socket, Some(mapping), taker),
+            // What is gathered goes to its place at once.
+            Way::Copy { mapping } => {
+                self.receive_host(socket, Some(mapping).filter(|_| self.gatherer.is_none()), taker)
+            }
             Way::Host => self.receive_host(socket, None, taker),
         }
     }
@@ -87,37 +89,56 @@ impl Session<'_> {
         socket: TcpStream,
         binding: &Binding,
         mapping: &Mapping,
-        mut taker: Taker<'_, F>,
+        taker: Taker<'_, F>,
     ) -> Result<Received> {
         let options = StreamOptions::default().linger(LINGER).idle_limit(self.idle_limit);
         let mut stream = binding.receive(socket, options)?;
-        let mut fragments: Vec<Fragment> = Vec::with_capacity(1024);
-        let mut cost = Cost::start();
+        // Dropped before the stream, on errors too: then no copy reads what the kernel takes back for the NIC.
+        let mut taker = taker;
+        let mut held = Held::new(self.gatherer.is_some());
+        let mut cost = Cost::start(self.gatherer.is_some());
+        let mut total = 0;
         loop {
-            stream.limit_batch(self.batch());
-            let Some(parts) = cost.of(|| stream.next())? else { break };
-            // Begun only when bytes are to be looked at, and once for all fragments of a receive.
-            let mut access = None;
-            for part in parts {
-                match part {
-                    Part::Linear(bytes) => taker.take(bytes)?,
-                    Part::Fragment(fragment) => {
-                        taker.take_fragment(fragment.range(), mapping, &mut access)?;
-                        fragments.push(fragment);
-                    }
-                }
-            }
-            if let Some(access) = access {
-                access.finish()?;
-            }
-            cost.of(|| stream.release(fragments.drain(..)))?;
+            let share = self.share();
+            stream.limit_batch(share.batch_bytes);
+            let Some(parts) = cost.of_receive(|| stream.next())? else { break };
+            let ticket = cost.of(|| taker.take_parts(parts, mapping, |fragment| held.push(fragment)))?;
+            held.close(ticket);
+            cost.of(|| {
+                held.release_completed(taker.gathering.as_mut(), share, self.idle_limit, |fragments| {
+                    Ok(stream.release(fragments)?)
+                })
+            })?;
+            self.bar.inc(stream.statistics().bytes() - total);
+            total = stream.statistics().bytes();
         }
-        finish_device(&mut stream, taker, cost)
+        let placed = match taker.gathering.take() {
+            Some(gathering) => gathering.finish(self.idle_limit)?,
+            None => Placed::default(),
+        };
+        stream.release(held.take_all())?;
+        stream.flush()?;
+        let statistics = stream.statistics();
+        Ok(Received {
+            measured_system_calls: cost.system_calls(),
+            stripe: taker.reader.finish()?,
+            fragment_bytes: statistics.fragment_bytes,
+            linear_bytes: statistics.linear_bytes,
+            fragments: statistics.fragments,
+            placed,
+            system_calls: statistics.system_calls(),
+            receives: cost.receives(),
+            allocations: cost.allocations(),
+        })
     }
 
-    /// What this connection may gather now.
-    fn batch(&self) -> usize {
-        StreamOptions::fair_batch(self.buffer_bytes, self.connections.load(Ordering::Relaxed))
+    /// How much of the buffer this connection may take now.
+    fn share(&self) -> Share {
+        let connections = self.connections.load(Ordering::Relaxed);
+        match self.gatherer {
+            Some(_) => Share::with_copies(self.buffer_bytes, connections),
+            None => Share::without_copies(self.buffer_bytes, connections),
+        }
     }
 
     fn receive_host<F: FnMut(&Header)>(
@@ -127,13 +148,13 @@ impl Session<'_> {
         mut taker: Taker<'_, F>,
     ) -> Result<Received> {
         socket.set_read_timeout(Some(self.idle_limit)).context("cannot set the socket up for receiving")?;
-        let mut bytes = vec![0; self.batch()];
+        let mut bytes = vec![0; self.share().batch_bytes];
         let mut offset = 0;
         let (mut calls, mut total) = (0, 0);
-        let mut cost = Cost::start();
+        let mut cost = Cost::start(self.gatherer.is_some());
         loop {
             calls += 1;
-            let length = match cost.of(|| socket.read(&mut bytes)) {
+            let length = match cost.of_receive(|| socket.read(&mut bytes)) {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -143,39 +164,31 @@ impl Session<'_> {
                 Err(error) => return Err(error).context("the connection is lost"),
             };
             let received = &bytes[..length];
-            if let Some(mapping) = mapping {
-                offset = copy_into(mapping, offset, received)?;
-            }
-            taker.take(received)?;
+            cost.of(|| -> Result<()> {
+                if let Some(mapping) = mapping {
+                    offset = copy_into(mapping, offset, received)?;
+                }
+                taker.take(received)
+            })?;
+            self.bar.inc(length as u64);
             total += length as u64;
         }
-        let measured = cost.counter.as_mut().and_then(SystemCallCounter::read);
+        let placed = match taker.gathering.take() {
+            Some(gathering) => gathering.finish(self.idle_limit)?,
+            None => Placed { by_cpu: if mapping.is_some() { total } else { 0 }, ..Placed::default() },
+        };
         Ok(Received {
+            measured_system_calls: cost.system_calls(),
             stripe: taker.reader.finish()?,
             fragment_bytes: 0,
             linear_bytes: total,
             fragments: 0,
+            placed,
             system_calls: calls,
-            measured_system_calls: measured,
             receives: cost.receives(),
-            allocations: cost.allocations,
+            allocations: cost.allocations(),
         })
     }
-}
-
-fn finish_device<F>(stream: &mut Stream, taker: Taker<'_, F>, mut cost: Cost) -> Result<Received> {
-    let measured = cost.counter.as_mut().and_then(SystemCallCounter::read);
-    let statistics = stream.statistics();
-    Ok(Received {
-        stripe: taker.reader.finish()?,
-        fragment_bytes: statistics.fragment_bytes,
-        linear_bytes: statistics.linear_bytes,
-        fragments: statistics.fragments,
-        system_calls: statistics.system_calls(),
-        measured_system_calls: measured,
-        receives: statistics.receive_calls.saturating_sub(WARM_UP),
-        allocations: cost.allocations,
-    })
 }
 
 /// Copies `bytes` into the buffer from `offset` on, around its end. Returns where the next bytes go.
@@ -189,114 +202,4 @@ fn copy_into(mapping: &Mapping, mut offset: usize, mut bytes: &[u8]) -> Result<u
     }
     access.finish()?;
     Ok(offset)
-}
-
-/// Counts what receiving costs.
-#[derive(Debug)]
-struct Cost {
-    counter: Option<SystemCallCounter>,
-    steps: u64,
-    allocations: u64,
-}
-
-impl Cost {
-    fn start() -> Self {
-        Self { counter: SystemCallCounter::start(), steps: 0, allocations: 0 }
-    }
-
-    /// Counts the allocations of one step, unless it is among the first.
-    fn of<T>(&mut self, step: impl FnOnce() -> T) -> T {
-        let before = allocations::of_this_thread();
-        let result = step();
-        self.steps += 1;
-        if self.steps > 2 * WARM_UP {
-            self.allocations += allocations::of_this_thread() - before;
-        }
-        result
-    }
-
-    fn receives(&self) -> u64 {
-        self.steps.saturating_sub(2 * WARM_UP)
-    }
-}
-
-/// Takes received bytes, wherever they lie.
-struct Taker<'session, F> {
-    reader: StripeReader,
-    scratch: Vec<u8>,
-    announce: F,
-    announced: bool,
-    bar: &'session ProgressBar,
-}
-
-impl<F: FnMut(&Header)> Taker<'_, F> {
-    fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.bar.inc(bytes.len() as u64);
-        while !bytes.is_empty() {
-            let used = match self.step(bytes.len())? {
-                Step::Look(length) => {
-                    self.reader.take(&bytes[..length])?;
-                    length
-                }
-                Step::Pass(length) => length,
-            };
-            self.announce_once();
-            bytes = &bytes[used..];
-        }
-        Ok(())
-    }
-
-    fn take_fragment<'mapping>(
-        &mut self,
-        range: Range<u64>,
-        mapping: &'mapping Mapping,
-        access: &mut Option<ReadAccess<'mapping>>,
-    ) -> Result<()> {
-        self.bar.inc(range.end - range.start);
-        let mut offset = usize::try_from(range.start)?;
-        let end = usize::try_from(range.end)?;
-        while offset < end {
-            offset += match self.step(end - offset)? {
-                Step::Look(length) => {
-                    let length = length.min(self.scratch.len());
-                    if access.is_none() {
-                        *access = Some(mapping.read()?);
-                    }
-                    if let Some(access) = access {
-                        access.copy_to(offset, &mut self.scratch[..length])?;
-                    }
-                    self.reader.take(&self.scratch[..length])?;
-                    length
-                }
-                Step::Pass(length) => length,
-            };
-            self.announce_once();
-        }
-        Ok(())
-    }
-
-    /// What to do with up to `available` bytes.
-    fn step(&mut self, available: usize) -> Result<Step> {
-        match self.reader.next() {
-            Next::Look(wanted) => Ok(Step::Look(wanted.min(available))),
-            Next::Pass(wanted) => {
-                let length = usize::try_from(wanted).map_or(available, |wanted| wanted.min(available));
-                self.reader.pass(length as u64);
-                Ok(Step::Pass(length))
-            }
-            Next::Nothing => bail!("the peer sent more than it announced"),
-        }
-    }
-
-    fn announce_once(&mut self) {
-        if let (false, Some(header)) = (self.announced, self.reader.header()) {
-            (self.announce)(header);
-            self.announced = true;
-        }
-    }
-}
-
-enum Step {
-    Look(usize),
-    Pass(usize),
 }

@@ -2,10 +2,13 @@
 
 mod accept;
 mod connection;
+mod cost;
+mod gather;
 mod listener;
 mod output;
 mod stripe;
 mod summary;
+mod taker;
 mod way;
 
 use std::io::IsTerminal;
@@ -13,15 +16,17 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use devmem_backends::discover;
+use devmem_backends::find;
 use devmem_provider::dma_buf::Access;
-use devmem_provider::{PageSize, Placement, Provider, Request};
+use devmem_provider::{PageSize, Provider, Request};
 use devmem_receive::nic;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::arguments::{Pages, Place, ReceiveOptions};
+use crate::arguments::{Pages, ReceiveOptions};
+use crate::digest::DigestKind;
 use crate::witness::{Witness, can_be_touched};
 use connection::Session;
+use gather::{GatherSummary, Gatherer};
 use listener::ReservedPort;
 use output::Output;
 use summary::{Summary, Totals};
@@ -36,7 +41,7 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     nic::restore_on_signals()?;
     // Everything that can fail without touching the NIC comes first.
     let port = ReservedPort::reserve(options.listen)?;
-    let provider = discover().find(&options.provider)?;
+    let provider = find(&options.provider)?;
     let request = request(options);
     let buffer = provider.allocate(&request)?;
     let output = options.output.as_deref().map(Output::create).transpose()?;
@@ -49,8 +54,9 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
             witness.look_before(&buffer.export()?);
         }
     }
+    let gatherer = Gatherer::choose(options, &provider, &*buffer)?;
     let prepared = Prepared::choose(options, &*buffer)?;
-    let summary = receive(options, &*provider, port, output.as_ref(), witness, prepared)?;
+    let summary = receive(options, &*provider, port, output.as_ref(), witness, prepared, gatherer.as_ref())?;
     if let Some(output) = output
         && summary.sha256_match != Some(false)
     {
@@ -62,7 +68,7 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
         println!("{summary}");
     }
     if summary.sha256_match == Some(false) {
-        bail!("what arrived is not what was sent: a SHA-256 differs");
+        bail!("what arrived is not what was sent: a digest differs");
     }
     if let Some(contradiction) = summary.contradiction() {
         bail!(contradiction);
@@ -78,12 +84,7 @@ fn request(options: &ReceiveOptions) -> Request {
         Pages::Base => PageSize::Base,
         Pages::Huge => PageSize::Huge2MiB,
     });
-    let placement = match options.placement {
-        Place::Any => return request,
-        Place::DeviceLocal => Placement::DeviceLocal,
-        Place::DeviceLocalVisible => Placement::DeviceLocalVisible,
-        Place::System => Placement::System,
-    };
+    let Some(placement) = options.placement.placement() else { return request };
     if options.placement_only { request.require(placement) } else { request.prefer(placement) }
 }
 
@@ -94,6 +95,7 @@ fn receive(
     output: Option<&Output>,
     mut witness: Option<Witness>,
     prepared: Prepared,
+    gatherer: Option<&Gatherer>,
 ) -> Result<Summary> {
     let mapping = prepared.dma_buf.map(Access::ReadWrite)?;
     if let Some(witness) = &mut witness {
@@ -102,19 +104,23 @@ fn receive(
     let session = Session {
         way: prepared.way(&mapping),
         buffer_bytes: prepared.dma_buf.size(),
-        look: !options.discard,
-        output: output.map(Output::file),
+        // What is gathered is looked at where it ends.
+        look: !options.discard && gatherer.is_none(),
+        output: output.filter(|_| gatherer.is_none()).map(Output::file),
+        gatherer,
         idle_limit: Duration::from_secs(options.timeout),
         connections: AtomicUsize::new(1),
         bar: progress(None),
     };
-    let totals = accept::receive_all(&session, &port.listen()?)?;
+    let mut totals = accept::receive_all(&session, &port.listen()?)?;
     session.bar.finish_and_clear();
+    let gather = gatherer.map(|gatherer| gatherer.conclude(&mut totals, output)).transpose()?;
     // Before the unbind: it may move the buffer.
-    let ground_truth = witness.as_mut().map(Witness::ground_truth).transpose()?;
+    let gathered = gatherer.and_then(Gatherer::touchable_file);
+    let ground_truth = witness.as_mut().map(|witness| witness.ground_truth(gathered)).transpose()?;
     drop(session);
     drop(mapping);
-    summarise(options, provider, prepared, &totals, ground_truth)
+    summarise(options, provider, prepared, &totals, gather.unwrap_or_default(), ground_truth)
 }
 
 fn summarise(
@@ -122,9 +128,9 @@ fn summarise(
     provider: &dyn Provider,
     prepared: Prepared,
     totals: &Totals,
+    gather: GatherSummary,
     ground_truth: Option<serde_json::Value>,
 ) -> Result<Summary> {
-    let file_bytes = totals.received.first().map_or(0, |received| received.stripe.header.file_bytes);
     let stripes = totals.stripes();
     let sha256 = match stripes.as_slice() {
         [whole] => whole.sha256,
@@ -132,11 +138,12 @@ fn summarise(
     };
     let mut summary = Summary {
         bytes: totals.bytes(),
-        file_bytes,
+        file_bytes: totals.file_bytes(),
         fragment_bytes: totals.sum(|received| received.fragment_bytes),
         linear_bytes: totals.sum(|received| received.linear_bytes),
         fragments: totals.sum(|received| received.fragments),
         sha256_match: totals.digests_match(),
+        digest: totals.digest_kind().map(DigestKind::name),
         sha256,
         connections: stripes.len(),
         stripes,
@@ -158,13 +165,16 @@ fn summarise(
         residency_evidence: prepared.after.evidence.clone(),
         nic_restored: None,
         ground_truth,
+        cpu_copied_bytes: totals.placed().by_cpu,
+        gather,
         kernel: kernel_release(),
     };
     summary.nic_restored = prepared.finish(UNBIND_LIMIT)?;
     Ok(summary)
 }
 
-fn kernel_release() -> String {
+/// The kernel's release.
+pub(crate) fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "unknown".to_owned(), |release| release.trim().to_owned())
 }

@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
-use crate::transfer::{DIGEST_BYTES, HEADER_BYTES, Header, Sha256Digest};
+use crate::digest::{DIGEST_BYTES, DigestKind, Hasher, Sha256Digest};
+use crate::transfer::{HEADER_BYTES, Header};
 
 /// How much is gathered for one write of the output.
 const OUTPUT_BATCH: usize = 1 << 20;
@@ -33,7 +33,8 @@ pub(crate) struct StripeReader {
     header_filled: usize,
     header: Option<Header>,
     payload_done: u64,
-    digest: Sha256,
+    /// Begins when the header tells its kind.
+    digest: Hasher,
     sent_digest: [u8; DIGEST_BYTES],
     sent_digest_filled: usize,
 }
@@ -44,8 +45,20 @@ pub(crate) struct Stripe {
     pub(crate) header: Header,
     /// The digest of what arrived, unless the payload was not looked at.
     pub(crate) digest: Option<Sha256Digest>,
-    /// Whether it equals the sender's, if both are known.
-    pub(crate) matches: Option<bool>,
+    /// The sender's digest, if it sent one.
+    pub(crate) sent: Option<Sha256Digest>,
+}
+
+impl Stripe {
+    /// Whether the digest equals the sender's, if both are known.
+    pub(crate) fn matches(&self) -> Option<bool> {
+        self.digest.zip(self.sent).map(|(received, sent)| received == sent)
+    }
+
+    /// The kind of the digest: the sender's, or the plain one where it sent none.
+    pub(crate) fn digest_kind(&self) -> Option<DigestKind> {
+        self.digest.and(Some(self.header.digest.unwrap_or(DigestKind::Sha256)))
+    }
 }
 
 impl StripeReader {
@@ -58,7 +71,7 @@ impl StripeReader {
             header_filled: 0,
             header: None,
             payload_done: 0,
-            digest: Sha256::new(),
+            digest: Hasher::new(DigestKind::Sha256),
             sent_digest: [0; DIGEST_BYTES],
             sent_digest_filled: 0,
         }
@@ -81,7 +94,7 @@ impl StripeReader {
             };
         }
         match header.digest {
-            true if self.sent_digest_filled < DIGEST_BYTES => {
+            Some(_) if self.sent_digest_filled < DIGEST_BYTES => {
                 Next::Look(DIGEST_BYTES - self.sent_digest_filled)
             }
             _ => Next::Nothing,
@@ -96,6 +109,7 @@ impl StripeReader {
             if self.header_filled == HEADER_BYTES {
                 let header = Header::decode(&self.header_bytes)?;
                 self.header = Some(header);
+                self.digest = Hasher::new(header.digest.unwrap_or(DigestKind::Sha256));
                 if let Some(output) = &mut self.output {
                     output.offset = header.offset;
                 }
@@ -115,9 +129,11 @@ impl StripeReader {
         Ok(())
     }
 
-    /// Passes over payload: at most as many bytes as [`next`](Self::next) said.
-    pub(crate) fn pass(&mut self, bytes: u64) {
+    /// Passes over payload: at most as many bytes as [`next`](Self::next) said. Returns their place in the file.
+    pub(crate) fn pass(&mut self, bytes: u64) -> u64 {
+        let place = self.header.map_or(0, |header| header.offset) + self.payload_done;
         self.payload_done += bytes;
+        place
     }
 
     /// Ends the stripe; the stream has ended.
@@ -139,10 +155,9 @@ impl StripeReader {
         if let Some(output) = &mut self.output {
             output.write()?;
         }
-        let digest = self.look.then(|| Sha256Digest::finish(self.digest));
-        let sent = header.digest.then(|| Sha256Digest::from(self.sent_digest));
-        let matches = digest.zip(sent).map(|(received, sent)| received == sent);
-        Ok(Stripe { header, digest, matches })
+        let digest = self.look.then(|| self.digest.finish());
+        let sent = header.digest.map(|_| Sha256Digest::from(self.sent_digest));
+        Ok(Stripe { header, digest, sent })
     }
 }
 
@@ -177,10 +192,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn on_the_wire(payload: &[u8]) -> (Header, Vec<u8>) {
-        let header = Header::split([1; 16], payload.len() as u64, 1, true)[0];
+        with_digest(payload, DigestKind::Sha256)
+    }
+
+    fn with_digest(payload: &[u8], kind: DigestKind) -> (Header, Vec<u8>) {
+        let header = Header::split([1; 16], payload.len() as u64, 1, Some(kind))[0];
+        let mut digest = Hasher::new(kind);
+        digest.update(payload);
         let mut bytes = header.encode().to_vec();
         bytes.extend(payload);
-        bytes.extend(Sha256::digest(payload));
+        bytes.extend(digest.finish().as_bytes());
         (header, bytes)
     }
 
@@ -194,7 +215,8 @@ mod tests {
                 }
                 Next::Pass(wanted) => {
                     let passed = usize::try_from(wanted).unwrap_or(usize::MAX).min(bytes.len());
-                    reader.pass(passed as u64);
+                    let (offset, done) = (reader.header.unwrap().offset, reader.payload_done);
+                    assert_eq!(reader.pass(passed as u64), offset + done);
                     bytes = &bytes[passed..];
                 }
                 Next::Nothing => bail!("surplus"),
@@ -209,15 +231,17 @@ mod tests {
             payload in prop::collection::vec(any::<u8>(), 0..500),
             chunk in 1usize..200,
             look: bool,
+            tree: bool,
         ) {
-            let (header, bytes) = on_the_wire(&payload);
+            let kind = if tree { DigestKind::Tree } else { DigestKind::Sha256 };
+            let (header, bytes) = with_digest(&payload, kind);
             let mut reader = StripeReader::new(look, None);
             for chunk in bytes.chunks(chunk) {
                 feed(&mut reader, chunk).unwrap();
             }
             let stripe = reader.finish().unwrap();
             prop_assert_eq!(stripe.header, header);
-            prop_assert_eq!(stripe.matches, look.then_some(true));
+            prop_assert_eq!(stripe.matches(), look.then_some(true));
         }
 
         #[test]
@@ -238,7 +262,7 @@ mod tests {
         bytes[HEADER_BYTES] ^= 1;
         let mut reader = StripeReader::new(true, None);
         feed(&mut reader, &bytes).unwrap();
-        assert_eq!(reader.finish().unwrap().matches, Some(false));
+        assert_eq!(reader.finish().unwrap().matches(), Some(false));
     }
 
     #[test]

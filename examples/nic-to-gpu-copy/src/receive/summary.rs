@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::connection::Received;
-use crate::transfer::Sha256Digest;
+use super::gather::{GatherSummary, Placed};
+use crate::digest::{DigestKind, Sha256Digest};
 use crate::witness;
 
 const MEBIBYTE: f64 = (1 << 20) as f64;
@@ -27,9 +28,11 @@ pub(crate) struct Summary {
     pub(crate) linear_bytes: u64,
     /// Pieces in which the NIC wrote.
     pub(crate) fragments: u64,
-    /// Whether every stripe's SHA-256 equals the sender's; null if none was compared.
+    /// Whether every stripe's digest equals the sender's; null if none was compared.
     pub(crate) sha256_match: Option<bool>,
-    /// The file's SHA-256, if it came in one stripe.
+    /// The kind of the stripes' digests: sha256 or sha256-tree; null if none were computed.
+    pub(crate) digest: Option<&'static str>,
+    /// The file's SHA-256, if it came in one stripe and its digest is a plain one.
     pub(crate) sha256: Option<Sha256Digest>,
     /// The stripes, in the order of the file.
     pub(crate) stripes: Vec<StripeSummary>,
@@ -42,7 +45,7 @@ pub(crate) struct Summary {
     /// System calls of the receive path (receiving, releasing, waiting) per MiB, as it counts them.
     pub(crate) syscalls_per_mib: f64,
     /// All system calls of the receiving threads per MiB, as the kernel counts them: also those of looking at
-    /// the payload and writing the output. Null where the kernel does not tell this user.
+    /// the payload, gathering it and writing the output. Null where the kernel does not tell this user.
     pub(crate) measured_syscalls_per_mib: Option<f64>,
     /// Heap allocations per receive, after the first few.
     pub(crate) allocations_per_receive: f64,
@@ -70,6 +73,11 @@ pub(crate) struct Summary {
     pub(crate) nic_restored: Option<bool>,
     /// Where the lab saw the payload go; null where no lab watches.
     pub(crate) ground_truth: Option<Value>,
+    /// Bytes that the CPU copied: with `--gather` payload, to its place in the file; on the path copy all, into the
+    /// buffer.
+    pub(crate) cpu_copied_bytes: u64,
+    #[serde(flatten)]
+    pub(crate) gather: GatherSummary,
     /// The kernel's release.
     pub(crate) kernel: String,
 }
@@ -79,7 +87,10 @@ pub(crate) struct Summary {
 pub(crate) struct StripeSummary {
     pub(crate) offset: u64,
     pub(crate) length: u64,
+    /// The digest, if it is a plain SHA-256.
     pub(crate) sha256: Option<Sha256Digest>,
+    /// The digest, whatever its kind.
+    pub(crate) digest: Option<Sha256Digest>,
     pub(crate) sha256_match: Option<bool>,
 }
 
@@ -119,18 +130,44 @@ impl Totals {
     /// Whether all digests match; `None` if not all were compared.
     pub(crate) fn digests_match(&self) -> Option<bool> {
         let compared: Option<Vec<bool>> =
-            self.received.iter().map(|received| received.stripe.matches).collect();
+            self.received.iter().map(|received| received.stripe.matches()).collect();
         compared.map(|matches| matches.into_iter().all(|matches| matches))
     }
 
+    /// The kind of digest that the sender sent, if it sent one.
+    pub(crate) fn sent_digest_kind(&self) -> Option<DigestKind> {
+        self.received.first()?.stripe.header.digest
+    }
+
+    /// The kind of digest that was computed, if one was.
+    pub(crate) fn digest_kind(&self) -> Option<DigestKind> {
+        self.received.first()?.stripe.digest_kind()
+    }
+
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.received.first().map_or(0, |received| received.stripe.header.file_bytes)
+    }
+
+    /// What was brought to its place; the tail is the longest one.
+    pub(crate) fn placed(&self) -> Placed {
+        self.received.iter().map(|received| received.placed).fold(Placed::default(), |sum, placed| Placed {
+            by_device: sum.by_device + placed.by_device,
+            by_cpu: sum.by_cpu + placed.by_cpu,
+            batches: sum.batches + placed.batches,
+            tail: sum.tail.max(placed.tail),
+        })
+    }
+
     pub(crate) fn stripes(&self) -> Vec<StripeSummary> {
+        let is_plain = self.digest_kind() == Some(DigestKind::Sha256);
         self.received
             .iter()
             .map(|received| StripeSummary {
                 offset: received.stripe.header.offset,
                 length: received.stripe.header.length,
-                sha256: received.stripe.digest,
-                sha256_match: received.stripe.matches,
+                sha256: received.stripe.digest.filter(|_| is_plain),
+                digest: received.stripe.digest,
+                sha256_match: received.stripe.matches(),
             })
             .collect()
     }
@@ -171,6 +208,7 @@ impl Summary {
     }
 
     fn write_digests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.digest.unwrap_or("sha256");
         if self.stripes.len() > LISTED_STRIPES {
             let differing = self.stripes.iter().filter(|stripe| stripe.sha256_match == Some(false)).count();
             let verdict = match (self.sha256_match, differing) {
@@ -178,17 +216,17 @@ impl Summary {
                 (Some(_), 0) => "equal to the sender's".to_owned(),
                 (Some(_), differing) => format!("{differing} DIFFERENT from the sender's"),
             };
-            return writeln!(f, "sha256     of {} stripes: {verdict}", self.stripes.len());
+            return writeln!(f, "{kind:<10} of {} stripes: {verdict}", self.stripes.len());
         }
         for stripe in &self.stripes {
-            let Some(digest) = &stripe.sha256 else { continue };
+            let Some(digest) = &stripe.digest else { continue };
             let verdict = match stripe.sha256_match {
                 Some(true) => "equals the sender's",
                 Some(false) => "DIFFERS from the sender's",
                 None => "the sender sent none",
             };
             let range = format!("bytes {}..{}", stripe.offset, stripe.offset + stripe.length);
-            writeln!(f, "sha256     {digest}  {range}, {verdict}")?;
+            writeln!(f, "{kind:<10} {digest}  {range}, {verdict}")?;
         }
         Ok(())
     }
@@ -210,6 +248,7 @@ impl fmt::Display for Summary {
             share(self.fragment_bytes)
         )?;
         writeln!(f, "in host    {} bytes ({:.1} %)", self.linear_bytes, share(self.linear_bytes))?;
+        self.gather.write(f, self.cpu_copied_bytes)?;
         self.write_digests(f)?;
         write!(f, "path       {}", self.path)?;
         if let (Some(nic), false) = (&self.nic, self.queues.is_empty()) {

@@ -5,6 +5,10 @@
 
 #[path = "../harness/guest.rs"]
 mod guest;
+#[path = "../harness/nic_changes.rs"]
+mod nic_changes;
+#[path = "../harness/place.rs"]
+mod place;
 mod receive;
 mod require;
 mod unplug;

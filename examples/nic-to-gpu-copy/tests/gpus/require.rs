@@ -4,7 +4,7 @@ use std::process::Output;
 
 use crate::ensure;
 use crate::guest::{ADDRESS, Failure, NIC, Outcome, copy, receive, run, same_settings, settings, text};
-use crate::receive::{Place, is_in};
+use crate::place::{Place, is_in};
 
 /// Runs a receiver that must refuse, and looks that the NIC is as it was.
 fn refusal(arguments: &[&str]) -> Result<Output, Failure> {

@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::ensure;
 use crate::guest::{
     ADDRESS, Failure, NIC, Outcome, file, receive, run, same_settings, send, settings, spawn, succeed, text,
-    wait, wait_for_change,
+    wait,
 };
+use crate::nic_changes::wait_for_change;
 
 const NOBODY: u32 = 65534;
 const LIMIT: Duration = Duration::from_secs(60);

@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::faults::{Undo, ask_lab};
 use crate::guest::{
     ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
-    wait_for_change,
 };
+use crate::nic_changes::wait_for_change;
 use crate::{ensure, xdp};
 
 /// The NIC that cannot split headers.
@@ -29,6 +29,13 @@ pub(crate) fn fetch_nic_without_split() -> Outcome {
     Ok(())
 }
 
+/// Keeps something alive that is undone by its own drop.
+fn keep(value: impl Sized + 'static) -> Undo {
+    Undo::by(move || {
+        let _ = &value;
+    })
+}
+
 struct Row {
     name: &'static str,
     arguments: &'static [&'static str],
@@ -41,7 +48,7 @@ struct Row {
 }
 
 const fn row(name: &'static str, arguments: &'static [&'static str], says: &'static [&'static str]) -> Row {
-    Row { name, arguments, says, state: || Ok(Undo::keep(())), user: 0 }
+    Row { name, arguments, says, state: || Ok(keep(())), user: 0 }
 }
 
 const NOBODY: u32 = 65534;
@@ -57,6 +64,9 @@ const TABLE: &[Row] = &[
         &["voodoo", "this machine has udmabuf", "name a provider"],
     ),
     row("unknown heap", &["--provider", "dma-heap:cma"], &["dma-heap:cma", "this machine has"]),
+    row("unknown provider to gather", &["--gather=voodoo"], &["voodoo", "this machine has udmabuf"]),
+    row("no GPU to gather", &["--gather=amdgpu"], &["no DRM device"]),
+    row("gather what is in no buffer", &["--gather", "--path", "host"], &["use --path devmem-tcp"]),
     row("size not page-aligned", &["--size", "5000"], &["multiple of 4096", "ask for 4096 or 8192"]),
     row("size 0", &["--size", "0"], &["0 bytes", "ask for a multiple"]),
     // Kernels since 7.3 have no limit unless somebody sets one.
@@ -99,14 +109,14 @@ const TABLE: &[Row] = &[
     Row {
         state: || {
             let taken = TcpListener::bind(ADDRESS)?;
-            Ok(Undo::keep(taken))
+            Ok(keep(taken))
         },
         ..row("port in use", &[], &[ADDRESS, "another program", "choose another port"])
     },
     Row {
         state: || {
             let program = xdp::attach(NIC)?;
-            Ok(Undo::keep(program))
+            Ok(keep(program))
         },
         ..row("XDP attached", &["--nic", NIC], &["XDP program is attached", "detach"])
     },
@@ -194,24 +204,26 @@ pub(crate) fn a_nic_in_use_names_its_user() -> Outcome {
 }
 
 pub(crate) fn a_peer_that_disconnects_midway() -> Outcome {
-    let before = settings(NIC)?;
-    let output = "/tmp/never";
-    ask_lab(&json!({ "op": "ground_truth_start" }))?;
-    let receiving = spawn(&mut receive(&[
-        "--nic",
-        NIC,
-        "--listen",
-        ADDRESS,
-        "--size",
-        "1M",
-        "--timeout",
-        "20",
-        "--output",
-        output,
-    ]))?;
     // Far more than can arrive in the time; a file without content takes no memory.
+    disconnect_midway(4 << 30, &["--output", NEVER])
+}
+
+pub(crate) fn a_peer_that_disconnects_from_a_gathering_receiver() -> Outcome {
+    // Room for it is made.
+    disconnect_midway(256 << 20, &["--gather=dma-heap:system", "--output", NEVER])
+}
+
+/// An output that must not appear.
+const NEVER: &str = "/tmp/never";
+
+fn disconnect_midway(bytes: u64, arguments: &[&str]) -> Outcome {
+    let before = settings(NIC)?;
+    ask_lab(&json!({ "op": "ground_truth_start" }))?;
+    let receiving = spawn(
+        receive(&["--nic", NIC, "--listen", ADDRESS, "--size", "1M", "--timeout", "20"]).args(arguments),
+    )?;
     let file = std::path::Path::new("/tmp/sparse");
-    std::fs::File::create(file)?.set_len(4 << 30)?;
+    std::fs::File::create(file)?.set_len(bytes)?;
     let mut sender = spawn(&mut crate::guest::send(ADDRESS, file, &[]))?;
     while ask_lab(&json!({ "op": "ground_truth" }))?["dmabuf_bytes"].as_u64() < Some(1 << 20) {
         ensure!(sender.try_wait()?.is_none(), "the sender ended by itself");
@@ -223,7 +235,7 @@ pub(crate) fn a_peer_that_disconnects_midway() -> Outcome {
     let said = text(&received);
     ensure!(received.status.code() == Some(1), "{said}");
     ensure!(said.contains("closed the connection after") || said.contains("connection is lost"), "{said}");
-    ensure!(!std::path::Path::new(output).exists(), "a file that never arrived was kept");
+    ensure!(!std::path::Path::new(NEVER).exists(), "a file that never arrived was kept");
     let left: Vec<_> = std::fs::read_dir("/tmp")?
         .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
         .filter(|name| name.contains("never"))

@@ -27,13 +27,6 @@ impl Undo {
         Self(Box::new(undo))
     }
 
-    /// Keeps something alive that is undone by its own drop.
-    pub(crate) fn keep(value: impl Sized + 'static) -> Self {
-        Self::by(move || {
-            let _ = &value;
-        })
-    }
-
     /// Asks the lab now for one thing and at the end for another.
     pub(crate) fn lab(now: &Value, later: Value) -> Result<Self, Failure> {
         ask_lab(now)?;

@@ -5,8 +5,11 @@
 mod bad_input;
 mod copies;
 mod faults;
+mod gathers;
 #[path = "../harness/guest.rs"]
 mod guest;
+#[path = "../harness/nic_changes.rs"]
+mod nic_changes;
 mod restore;
 mod topology;
 mod xdp;
@@ -38,9 +41,25 @@ const TESTS: &[Test] = &[
     ("copies::the_output_is_the_file", copies::the_output_is_the_file),
     ("copies::an_empty_file", copies::an_empty_file),
     ("copies::few_system_calls_and_no_allocations", copies::few_system_calls_and_no_allocations),
+    ("gathers::one_connection", gathers::one_connection),
+    ("gathers::eight_connections_over_four_queues", gathers::eight_connections_over_four_queues),
+    ("gathers::ipv6_into_a_dma_heap", gathers::ipv6_into_a_dma_heap),
+    ("gathers::a_buffer_that_is_used_again_and_again", gathers::a_buffer_that_is_used_again_and_again),
+    ("gathers::lost_and_reordered_packets", gathers::lost_and_reordered_packets),
+    ("gathers::payload_in_the_header_buffer", gathers::payload_in_the_header_buffer),
+    ("gathers::through_host_memory", gathers::through_host_memory),
+    ("gathers::the_output_is_the_file", gathers::the_output_is_the_file),
+    ("gathers::an_empty_file", gathers::an_empty_file),
+    ("gathers::a_tree_without_gathering", gathers::a_tree_without_gathering),
+    ("gathers::nothing_is_allocated_in_the_loop", gathers::nothing_is_allocated_in_the_loop),
+    ("gathers::a_file_that_is_too_large", gathers::a_file_that_is_too_large),
     ("bad_input::table", bad_input::table),
     ("bad_input::a_nic_in_use_names_its_user", bad_input::a_nic_in_use_names_its_user),
     ("bad_input::a_peer_that_disconnects_midway", bad_input::a_peer_that_disconnects_midway),
+    (
+        "bad_input::a_peer_that_disconnects_from_a_gathering_receiver",
+        bad_input::a_peer_that_disconnects_from_a_gathering_receiver,
+    ),
     ("bad_input::a_peer_that_speaks_something_else", bad_input::a_peer_that_speaks_something_else),
     ("bad_input::auto_says_why_it_copies", bad_input::auto_says_why_it_copies),
     (

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use crate::ensure;
 use crate::guest::{
     ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
-    wait_for_change,
 };
+use crate::nic_changes::wait_for_change;
 
 fn signal(child: &Child, signal: Signal) -> Outcome {
     Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)

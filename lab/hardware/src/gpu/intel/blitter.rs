@@ -5,6 +5,8 @@ use super::memory::Fault;
 
 /// Operations: bits 28 to 22 of a command of type 2.
 mod operation {
+    /// From graphics version 12.50 on.
+    pub(super) const XY_BLOCK_COPY: u32 = 0x41;
     pub(super) const XY_FAST_COPY: u32 = 0x42;
     pub(super) const XY_FAST_COLOR: u32 = 0x44;
     /// Moves compression metadata, of which there is none.
@@ -117,6 +119,7 @@ impl Blit {
                 let depth = [1, 2, 4, 4, 8, 16, 0, 0][(words.get(1)? >> 24 & 0x7) as usize];
                 Blit::rectangle_copy(space, &words, depth)?
             }
+            operation::XY_BLOCK_COPY => Blit::block_copy(space, &words)?,
             operation::XY_SOURCE_COPY => {
                 let depth = [1, 2, 2, 4][(words.get(1)? >> 24 & 0x3) as usize];
                 Blit::rectangle_copy(space, &words, depth)?
@@ -160,6 +163,26 @@ impl Blit {
         let from = words.point(6)?;
         let pitch = u64::from(words.get(7)? & 0xffff);
         let source = Blit::surface(space, words.address(8)?, pitch, from, depth);
+        Ok(Blit::Copy { source, target, extent })
+    }
+
+    /// XY_BLOCK_COPY_BLT: each surface has an origin besides the coordinates.
+    fn block_copy(space: Space, words: &Words<'_>) -> Result<Blit, Fault> {
+        // Neither tiled nor compressed.
+        const LINEAR: u32 = 3 << 30 | 1 << 29;
+        let depth = [1, 2, 4, 8, 12, 16, 0, 0][(words.get(0)? >> 19 & 0x7) as usize];
+        let (to, extent) = Blit::rectangle(words, depth)?;
+        let from = words.point(7)?;
+        let surface = |layout: usize, address: usize, origin: usize, (x, y): (u64, u64)| {
+            let (layout, (left, top)) = (words.get(layout)?, words.point(origin)?);
+            if layout & LINEAR != 0 {
+                return Err(words.unfit());
+            }
+            let pitch = u64::from(layout & 0x3_ffff) + 1;
+            let at = (x + (left & 0x3fff), y + (top & 0x3fff));
+            Ok(Blit::surface(space, words.address(address)?, pitch, at, depth))
+        };
+        let (target, source) = (surface(1, 4, 6, to)?, surface(8, 9, 11, from)?);
         Ok(Blit::Copy { source, target, extent })
     }
 

@@ -42,6 +42,9 @@ const BATCH_SECOND_LEVEL: u32 = 1 << 22;
 /// What PIPE_CONTROL begins with, without its length and flags.
 const PIPE_CONTROL: u32 = 0x7a00_0000;
 
+/// What draws and dispatches begin with: 3DPRIMITIVE, GPGPU_WALKER and, from version 12.50 on, COMPUTE_WALKER.
+const SHADERS: [u32; 3] = [0x7b00_0000, 0x7105_0000, 0x7208_0000];
+
 /// Batches within batches.
 const NESTING: usize = 3;
 
@@ -120,6 +123,8 @@ pub(super) struct Streamer<'a> {
     pub(super) context: Context,
     /// What the commands raise.
     pub(super) raised: u16,
+    /// Commands that start shaders were passed over: there are none.
+    pub(super) shaders: bool,
 }
 
 impl Streamer<'_> {
@@ -182,7 +187,10 @@ impl Streamer<'_> {
                 self.pipe_control(&words)?;
                 Ok(Step::Done(0))
             }
-            _ => Ok(Step::Done(0)),
+            _ => {
+                self.shaders |= SHADERS.contains(&(header & 0xffff_0000));
+                Ok(Step::Done(0))
+            }
         }
     }
 

@@ -235,6 +235,10 @@ impl Intel {
                 if let Some(fault) = outcome.fault {
                     self.misuse.record(&self.name, format_args!("{} stopped: {fault}", engine.engine));
                 }
+                if outcome.shaders {
+                    let told = format_args!("{}: shaders pass without effect", engine.engine);
+                    self.misuse.trace(&self.name, told);
+                }
                 interrupts.raise(engine.engine, outcome.raised);
                 progress |= outcome.progress && !outcome.unfinished;
             }

@@ -1,5 +1,5 @@
 //! The address spaces of processes (PPGTT): trees of tables with 512 entries of 64 bits. Four levels cover 48
-//! bits of address, five 57.
+//! bits of address. Battlemage has a fifth, and no more bits (`va_bits` in `xe_pci.c`).
 
 use super::memory::{Fault, Memories, Place, Stretch};
 
@@ -15,6 +15,8 @@ const NULL: u64 = 1 << 9;
 const LOCAL: u64 = 1 << 11;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+/// Bits of an address; those above are not looked at. Drivers write there what bit 47 is.
+const ADDRESS_BITS: u32 = 48;
 const PAGE_BITS: u32 = 12;
 const LEVEL_BITS: u32 = 9;
 /// Levels of the entries that may be large pages: 2 MiB and 1 GiB.
@@ -22,6 +24,7 @@ const LARGE_LEVELS: std::ops::RangeInclusive<u32> = 1..=2;
 
 /// Where an address lies in the address space whose uppermost table is at `root`.
 pub(super) fn translate(memories: &Memories, root: u64, levels: u32, address: u64) -> Result<Stretch, Fault> {
+    let address = address & ((1 << ADDRESS_BITS) - 1);
     let mut table = root & ADDRESS;
     let mut level = levels;
     loop {

@@ -52,6 +52,8 @@ pub(super) struct Outcome {
     pub(super) unfinished: bool,
     /// Something was done.
     pub(super) progress: bool,
+    /// Commands that start shaders were passed over.
+    pub(super) shaders: bool,
     /// What went wrong.
     pub(super) fault: Option<Fault>,
 }
@@ -141,9 +143,10 @@ impl Scheduler {
         while let Some(running) = self.running.as_mut().filter(|running| !running.faulted) {
             let (base, context) = (self.engine.base, running.context);
             let before = running.position.clone();
-            let mut streamer = Streamer { addressing, registers, base, context, raised: 0 };
+            let mut streamer = Streamer { addressing, registers, base, context, raised: 0, shaders: false };
             let stop = streamer.run(&mut running.position, share);
             outcome.raised |= streamer.raised;
+            outcome.shaders |= streamer.shaders;
             outcome.progress |= running.position != before;
             let result = match stop {
                 Stop::Done => {

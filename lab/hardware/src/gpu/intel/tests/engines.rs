@@ -1,7 +1,8 @@
 //! Contexts, commands and moves of memory.
 
-use super::super::Device;
+use super::super::commands::Share;
 use super::super::registers::offsets::RESET;
+use super::super::{Device, State};
 use super::bench::{Bench, COPY, RAM, RENDER, RING_SIZE, SCRATCH};
 
 /// Commands.
@@ -211,6 +212,67 @@ fn a_copy_follows_the_page_tables_both_ways() {
     }
     assert!(found[0x800..][..3 * 4096] == pattern[..3 * 4096]);
     assert!(found[..0x800].iter().chain(&found[0x800 + 3 * 4096..]).all(|byte| *byte == 0));
+}
+
+/// XY_BLOCK_COPY_BLT of bytes: layout of the destination, corners, origin; layout of the source, corner, origin.
+fn block_copy(target: [u32; 3], origin: u32, source: [u32; 2], from: u32) -> [u32; 22] {
+    let mut command = [0; 22];
+    command[..7].copy_from_slice(&[
+        2 << 29 | 0x41 << 22 | 20,
+        target[0],
+        target[1],
+        target[2],
+        0x20_0000,
+        0,
+        origin,
+    ]);
+    command[7..12].copy_from_slice(&[source[1], source[0], 0x40_0000, 0, from]);
+    command
+}
+
+#[test]
+fn a_block_is_copied_from_corner_to_corner() {
+    let (bench, local) = with_pages("xe");
+    // Page 0 of the process is page 1 of guest memory here.
+    let pattern: Vec<u8> = (0..4096u32).map(|index| (index * 7 + index / 256) as u8).collect();
+    bench.ram.write((2 << 20) + 4096, &pattern).unwrap();
+    // Two rows of three bytes, from (1 + 4, 2 + 1) with 64 bytes a row to (8 + 2, 1 + 1) with 128.
+    let (corners, origin) = ([127, 1 << 16 | 8, 3 << 16 | 11], 1 << 16 | 2);
+    bench.execute(&block_copy(corners, origin, [63, 2 << 16 | 1], 1 << 16 | 4));
+    assert!(bench.misuse().is_empty(), "{:?}", bench.misuse());
+    let mut found = vec![0; 4096];
+    bench.shown().read(local + 3 * 4096, &mut found).unwrap();
+    for (row, at) in [(3, 2 * 128 + 10), (4, 3 * 128 + 10)] {
+        assert_eq!(found[at..at + 3], pattern[row * 64 + 5..][..3]);
+        found[at..at + 3].fill(0);
+    }
+    assert_eq!(found, [0; 4096]);
+}
+
+#[test]
+fn blocks_that_are_tiled_or_compressed_are_refused() {
+    for bit in [29, 30, 31] {
+        let (bench, _) = with_pages("xe");
+        bench.execute(&block_copy([127 | 1 << bit, 0, 1 << 16 | 1], 0, [63, 0], 0));
+        assert_eq!(bench.misuse().len(), 1, "{:?}", bench.misuse());
+    }
+}
+
+#[test]
+fn commands_after_shaders_are_executed() {
+    for (header, shaders) in
+        [(0x7b00_0005, true), (0x7105_0005, true), (0x7208_0005, true), (0x7905_0005, false)]
+    {
+        let bench = Bench::new("xe");
+        // A command of seven words, then one that can be seen.
+        bench.put_context(0, 0, &[&[header][..], &[0; 7], &store(SCRATCH, 3)].concat());
+        let mut state = bench.gpu.state.lock().unwrap();
+        let State { engines, registers, .. } = &mut *state;
+        engines[RENDER].add(&bench.gpu.addressing, bench.descriptor(0)).unwrap();
+        let outcome = engines[RENDER].run(&bench.gpu.addressing, registers, &mut { Share::WHOLE });
+        drop(state);
+        assert_eq!((outcome.shaders, bench.word(SCRATCH)), (shaders, 3), "{header:#x}");
+    }
 }
 
 #[test]

@@ -108,8 +108,8 @@ fn any_word() -> impl Strategy<Value = u32> {
         0..64u32,
         (prop::sample::select(operations.to_vec()), any::<u32>())
             .prop_map(|(operation, rest)| operation << 23 | rest & 0x0040_0107),
-        (prop::sample::select(vec![0x42u32, 0x44, 0x50, 0x53, 0x5a, 0x5b]), any::<u32>())
-            .prop_map(|(operation, rest)| 2 << 29 | operation << 22 | rest & 0x000a_000f),
+        (prop::sample::select(vec![0x41u32, 0x42, 0x44, 0x50, 0x53, 0x5a, 0x5b]), any::<u32>())
+            .prop_map(|(operation, rest)| 2 << 29 | operation << 22 | rest & 0x000a_001f),
         Just(0x7a00_0004),
     ]
 }
