@@ -22,38 +22,14 @@ pub enum Group {
     CpuAccess,
     /// sync_files, and order against other devices.
     Fences,
-    /// Where memory goes when an importer attaches.
-    Pin,
-    /// Binding receive queues.
-    Bind,
-    /// What arrives.
-    Receive,
-    /// Giving fragments back.
-    Tokens,
-    /// Deaths in every order.
-    Lifetime,
     /// What is left behind.
     Resources,
-    /// Rates and costs, which are reported and never judged.
-    Performance,
 }
 
 impl Group {
     /// All groups, in the order in which they run.
-    pub const ALL: [Self; 12] = [
-        Self::Identity,
-        Self::Allocate,
-        Self::Export,
-        Self::CpuAccess,
-        Self::Fences,
-        Self::Pin,
-        Self::Bind,
-        Self::Receive,
-        Self::Tokens,
-        Self::Lifetime,
-        Self::Resources,
-        Self::Performance,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Identity, Self::Allocate, Self::Export, Self::CpuAccess, Self::Fences, Self::Resources];
 
     /// Its name, the first part of its checks' names.
     #[must_use]
@@ -64,13 +40,7 @@ impl Group {
             Self::Export => "export",
             Self::CpuAccess => "cpu-access",
             Self::Fences => "fences",
-            Self::Pin => "pin",
-            Self::Bind => "bind",
-            Self::Receive => "receive",
-            Self::Tokens => "tokens",
-            Self::Lifetime => "lifetime",
             Self::Resources => "resources",
-            Self::Performance => "performance",
         }
     }
 }

@@ -53,7 +53,7 @@ fn providers(options: &RunOptions) -> Result<Vec<Arc<dyn Provider>>> {
     if options.providers.is_empty() {
         return Ok(discover().providers);
     }
-    options.providers.iter().map(|selector| discover().find(selector)).collect()
+    options.providers.iter().map(|selector| devmem_backends::find(selector)).collect()
 }
 
 fn rendered(format: Format, reports: &[Report]) -> String {

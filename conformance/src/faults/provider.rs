@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{
-    Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, Placement, Provider, Request,
-    Residency, ResidencyEvidence, Result, base_page_size,
+    Buffer, Capabilities, DeviceCopy, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, Placement,
+    Provider, Request, Residency, ResidencyEvidence, Result, base_page_size,
 };
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -142,6 +142,10 @@ impl Provider for FaultyProvider {
             Fault::FalseCapability => Capabilities::all(),
             _ => self.inner.capabilities(),
         }
+    }
+
+    fn device_copy(&self) -> Result<Option<Arc<dyn DeviceCopy>>> {
+        self.inner.device_copy()
     }
 
     fn allocate(&self, request: &Request) -> Result<Box<dyn Buffer>> {
