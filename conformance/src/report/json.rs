@@ -12,7 +12,7 @@ pub fn write(reports: &[Report]) -> String {
     format!("{value:#}\n")
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 ///
 /// # Errors
 ///
