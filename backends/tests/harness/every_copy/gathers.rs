@@ -244,7 +244,7 @@ pub(super) fn what_is_no_dma_buf(copies: &Copies) -> Outcome {
 
 pub(super) fn leaves_nothing_behind(copies: &Copies) -> Outcome {
     let [source, destination] = copies.buffers(SIZE)?;
-    let fragments: Vec<Extent> = (0..64).map(|index| Extent::new(index * 8192, 4096)).collect();
+    let fragments: Vec<Extent> = (0..64).map(|index| Extent::new(index * 8192, 500)).collect();
     let cycle = |batches: usize| -> Outcome {
         for fences in [Fences::Explicit, Fences::Reservation] {
             let mut gather = match copies.copy.gather(&source, &destination, fences) {
