@@ -3,6 +3,8 @@
 mod fences;
 mod pending;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -98,6 +100,17 @@ impl VulkanGather {
         } else {
             import::import(&shared.device, destination)?
         };
+        Self::between(shared, from, to, destination, reservations)
+    }
+
+    /// From one buffer of the device to another; `destination` is what sync_files are made of.
+    fn between(
+        shared: &Arc<Shared>,
+        from: Arc<BoundBuffer>,
+        to: Arc<BoundBuffer>,
+        destination: &DmaBuf,
+        reservations: Option<Reservations>,
+    ) -> Result<Self> {
         let Some(queue) = shared.trials.queue_that_copies(shared)? else {
             let reason = "a trial copy came back as it was, although its driver reported success";
             return Err(shared.refuse(GATHER, reason).remedy("gather on another device"));

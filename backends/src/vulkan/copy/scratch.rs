@@ -17,8 +17,23 @@ pub(crate) const FOR_INDIRECT_COPIES: BufferUsageFlags = BufferUsageFlags::from_
     BufferUsageFlags::INDIRECT_BUFFER.as_raw() | BufferUsageFlags::SHADER_DEVICE_ADDRESS.as_raw(),
 );
 
-/// Makes a buffer that stays mapped.
+/// What the CPU and the device see alike without further words. Every device has such a type (Vulkan specification, "Device
+/// Memory Properties").
+const COHERENT: Flags = Flags::from_raw(Flags::HOST_VISIBLE.as_raw() | Flags::HOST_COHERENT.as_raw());
+
+/// Makes a buffer that stays mapped, for the CPU to read what the device wrote.
 pub(crate) fn scratch(shared: &Shared, bytes: u64, usage: BufferUsageFlags) -> Result<MappedBuffer> {
+    mapped(shared, bytes, usage, &[COHERENT | Flags::HOST_CACHED, COHERENT])
+}
+
+/// Makes a buffer that stays mapped, for the CPU to write what the device reads, again and again: in the device's own
+/// memory where the CPU reaches that, for every workgroup reads its part of the list.
+pub(crate) fn list(shared: &Shared, bytes: u64, usage: BufferUsageFlags) -> Result<MappedBuffer> {
+    mapped(shared, bytes, usage, &[COHERENT | Flags::DEVICE_LOCAL, COHERENT])
+}
+
+/// Makes a buffer in memory of the first of these sorts that there is.
+fn mapped(shared: &Shared, bytes: u64, usage: BufferUsageFlags, sorts: &[Flags]) -> Result<MappedBuffer> {
     let operation = || format!("allocate {bytes} bytes that the CPU and the device share");
     let failed = |code| shared.failed(code, operation());
     let buffer = Buffer::new(&shared.device, bytes, usage, Sharing::Private).map_err(failed)?;
@@ -27,15 +42,12 @@ pub(crate) fn scratch(shared: &Shared, bytes: u64, usage: BufferUsageFlags) -> R
         let mut types = memory.allowed(buffer.requirements().memory_types);
         types.find(|(_, kind)| kind.flags.contains(wanted)).map(|(index, _)| index)
     };
-    // Every device has a type that is visible and coherent (Vulkan specification, "Device Memory Properties").
-    let memory_type = of_sort(Flags::HOST_VISIBLE | Flags::HOST_COHERENT | Flags::HOST_CACHED)
-        .or_else(|| of_sort(Flags::HOST_VISIBLE | Flags::HOST_COHERENT))
-        .ok_or_else(|| {
-            let reason = "the driver has no memory type that is visible to the host and coherent";
-            shared
-                .refuse("allocate memory that the CPU and the device share", reason)
-                .with_kind(ErrorKind::Protocol)
-        })?;
+    let memory_type = sorts.iter().copied().find_map(of_sort).ok_or_else(|| {
+        let reason = "the driver has no memory type that is visible to the host and coherent";
+        shared
+            .refuse("allocate memory that the CPU and the device share", reason)
+            .with_kind(ErrorKind::Protocol)
+    })?;
     let bound = BoundBuffer::new(buffer, memory_type, Source::Private).map_err(failed)?;
     debug_assert!(Arc::ptr_eq(bound.device(), &shared.device));
     MappedBuffer::new(bound).map_err(failed)

@@ -89,14 +89,19 @@ impl Families {
 
 impl Device {
     /// Takes a device into use. It must serve [`ApiVersion::NEEDED`](super::loader::ApiVersion::NEEDED) with timeline
-    /// semaphores, and the extensions `external_memory_fd` and `external_memory_dma_buf`; the others are used where
-    /// they are.
+    /// semaphores; extensions are used where they are.
     pub(crate) fn open(
         physical: &PhysicalDevice,
         extensions: &Extensions,
         families: Families,
     ) -> VkResult<Self> {
-        let mut names = vec![khr::external_memory_fd::NAME, ext::external_memory_dma_buf::NAME];
+        let mut names = Vec::new();
+        if extensions.external_memory_fd {
+            names.push(khr::external_memory_fd::NAME);
+        }
+        if extensions.external_memory_dma_buf {
+            names.push(ext::external_memory_dma_buf::NAME);
+        }
         if extensions.external_semaphore_fd {
             names.push(khr::external_semaphore_fd::NAME);
         }

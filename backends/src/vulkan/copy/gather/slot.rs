@@ -140,7 +140,7 @@ enum List {
 impl IndirectSlot {
     fn new(shared: &Arc<Shared>) -> Result<Self> {
         let bytes = (MOST_PIECES * size_of::<IndirectCopy>()) as u64;
-        let memory = scratch::scratch(shared, bytes, scratch::FOR_INDIRECT_COPIES)?;
+        let memory = scratch::list(shared, bytes, scratch::FOR_INDIRECT_COPIES)?;
         Ok(Self { list: IndirectList::default(), memory })
     }
 
@@ -168,7 +168,7 @@ impl ShaderSlot {
         let bindings = Bindings::new(&pipeline).map_err(|code| shared.failed(code, GATHER))?;
         Ok(Self {
             list: ShaderList::default(),
-            memory: scratch::scratch(shared, TILES + TILE_BYTES as u64, scratch::FOR_SHADERS)?,
+            memory: scratch::list(shared, TILES + TILE_BYTES as u64, scratch::FOR_SHADERS)?,
             bindings: Arc::new(bindings),
         })
     }
