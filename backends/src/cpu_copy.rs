@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use devmem_provider::device_copy::{DeviceCopy, Fences, Gather, Sha256, Ticket, Worker, check_gather};
+use devmem_provider::device_copy::{
+    DeviceCopy, Fences, Gather, Sha256, Ticket, Worker, check_gather, check_piece, check_ticket,
+};
 use devmem_provider::dma_buf::{Access, FenceUse, Mapping, ReadAccess, SyncFile};
-use devmem_provider::{DmaBuf, Error, ErrorKind, Extent, Result};
+use devmem_provider::{DmaBuf, Extent, Result};
 use sha2::Digest;
 
 /// How much is copied at once.
@@ -89,16 +91,6 @@ struct CpuGather {
     batches: u64,
 }
 
-impl CpuGather {
-    fn check(&self, ticket: Ticket) -> Result<()> {
-        if ticket.number() <= self.batches {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::InvalidInput, format!("wait for batch {}", ticket.number()))
-            .because(format!("only {} were submitted to this gather", self.batches)))
-    }
-}
-
 impl Gather for CpuGather {
     fn submit_after(
         &mut self,
@@ -130,23 +122,14 @@ impl Gather for CpuGather {
     }
 
     fn wait(&mut self, ticket: Ticket, _limit: Duration) -> Result<bool> {
-        self.check(ticket).map(|()| true)
+        check_ticket(ticket, self.batches).map(|()| true)
     }
 
     fn sync_file(&mut self, ticket: Ticket) -> Result<SyncFile> {
-        self.check(ticket)?;
+        check_ticket(ticket, self.batches)?;
         // The copy is done, so that nothing but the work of others on the destination is left to wait for.
         self.destination.export_sync_file(FenceUse::Read)
     }
-}
-
-fn check_piece(piece: Extent, buffer: &DmaBuf) -> Result<()> {
-    if piece.is_within(buffer.size()) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::InvalidInput, format!("look at {piece}"))
-        .on(buffer)
-        .because("they are not inside the buffer"))
 }
 
 /// Pieces of a piece, each as large as a chunk at most.

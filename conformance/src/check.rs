@@ -81,4 +81,11 @@ impl Check {
     pub fn full_name(&self) -> String {
         format!("{}::{}", self.group, self.name)
     }
+
+    /// Whether its full name contains one of `filters`. None of them means every check.
+    #[must_use]
+    pub fn is_meant_by(&self, filters: &[String]) -> bool {
+        let name = self.full_name();
+        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+    }
 }

@@ -1,6 +1,6 @@
 //! What a check works with.
 
-use devmem_provider::{Buffer, DmaBuf, Provider, Request};
+use devmem_provider::{Buffer, DmaBuf, Provider, Request, base_page_size};
 
 use crate::environment::Environment;
 
@@ -36,8 +36,17 @@ impl<'run> Context<'run> {
     ///
     /// What asking for the heaps returns.
     pub fn size(&self) -> devmem_provider::Result<u64> {
-        let granularity = self.provider.heaps()?.iter().map(|heap| heap.granularity).max().unwrap_or(1);
-        Ok(self.environment.buffer_bytes.next_multiple_of(granularity.max(1)))
+        Ok(self.environment.buffer_bytes.next_multiple_of(self.granularity()?.max(1)))
+    }
+
+    /// What the sizes of buffers are multiples of, whichever heap they come from, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What asking for the heaps returns.
+    pub fn granularity(&self) -> devmem_provider::Result<u64> {
+        let heaps = self.provider.heaps()?;
+        Ok(heaps.iter().map(|heap| heap.granularity).max().unwrap_or(base_page_size()))
     }
 
     /// A buffer of that size, wherever the provider puts it.

@@ -1,9 +1,8 @@
 //! Checks whether a provider of device memory works with the NIC receive path, and says what exactly does not.
 //!
 //! ```no_run
-//! # fn provider() -> devmem_provider::Result<std::sync::Arc<dyn devmem_provider::Provider>> { todo!() }
 //! # fn main() -> devmem_provider::Result<()> {
-//! let provider = provider()?; // yours
+//! let provider = devmem_backends::find("udmabuf")?; // or one of your own
 //! let report = devmem_conformance::run(&*provider, &devmem_conformance::Environment::default());
 //! print!("{}", devmem_conformance::report::text::write(&[report.clone()]));
 //! std::process::exit(if report.is_success() { 0 } else { 1 });

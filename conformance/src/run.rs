@@ -73,12 +73,7 @@ pub fn run_with(provider: &dyn Provider, environment: &Environment, progress: &m
 
 /// The checks that the filters and the shard choose, in the order in which they run.
 pub(crate) fn chosen<'checks>(checks: &'checks [Check], environment: &Environment) -> Vec<&'checks Check> {
-    let is_wanted = |check: &&Check| {
-        let name = check.full_name();
-        environment.filters.is_empty()
-            || environment.filters.iter().any(|filter| name.contains(filter.as_str()))
-    };
-    let wanted = checks.iter().filter(is_wanted).enumerate();
+    let wanted = checks.iter().filter(|check| check.is_meant_by(&environment.filters)).enumerate();
     let is_here = |index: usize| environment.shard.is_none_or(|shard| index % shard.count == shard.index);
     wanted.filter(|&(index, _)| is_here(index)).map(|(_, check)| check).collect()
 }

@@ -222,6 +222,33 @@ pub fn check_gather(
     Ok(bytes)
 }
 
+/// Judges a ticket of a gather to which so many `batches` were submitted.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] if there is no such batch.
+pub fn check_ticket(ticket: Ticket, batches: u64) -> Result<()> {
+    if ticket.number() <= batches {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("wait for batch {}", ticket.number()))
+        .because(format!("only {batches} were submitted to this gather")))
+}
+
+/// Judges a piece of a buffer before it is looked at.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] if it is not inside the buffer.
+pub fn check_piece(piece: Extent, buffer: &DmaBuf) -> Result<()> {
+    if piece.is_within(buffer.size()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("look at {piece}"))
+        .on(buffer)
+        .because("they are not inside the buffer"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -131,13 +131,8 @@ fn one_buffer(context: &Context<'_>) -> Outcome {
     Ok(Finding::Pass)
 }
 
-fn granularity(context: &Context<'_>) -> Result<u64, Stop> {
-    let heaps = context.provider().heaps()?;
-    Ok(heaps.iter().map(|heap| heap.granularity).max().unwrap_or(base_page_size()))
-}
-
 fn exact_sizes(context: &Context<'_>) -> Outcome {
-    let granularity = granularity(context)?;
+    let granularity = context.granularity()?;
     for count in [1, 2, 3, 16, 17, 251] {
         let size = granularity * count;
         let buffer = context.provider().allocate(&Request::bytes(size))?;
@@ -200,7 +195,7 @@ fn distinct_memory(context: &Context<'_>) -> Outcome {
 }
 
 fn many_at_once(context: &Context<'_>) -> Outcome {
-    let size = granularity(context)?;
+    let size = context.granularity()?;
     let buffers = (0..64).map(|_| context.provider().allocate(&Request::bytes(size)));
     let buffers = buffers.collect::<devmem_provider::Result<Vec<_>>>()?;
     let mut inodes = Vec::new();
@@ -214,7 +209,7 @@ fn many_at_once(context: &Context<'_>) -> Outcome {
 }
 
 fn from_many_threads(context: &Context<'_>) -> Outcome {
-    let size = granularity(context)?;
+    let size = context.granularity()?;
     let provider = context.provider();
     let work = || -> devmem_provider::Result<()> {
         for _ in 0..16 {

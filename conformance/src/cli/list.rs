@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use devmem_conformance::Check;
 use devmem_conformance::checks::CHECKS;
 use devmem_provider::{Error, ErrorKind, Result};
 
@@ -11,12 +10,8 @@ use super::arguments::{ExplainOptions, ListOptions};
 use super::run::print;
 
 pub(super) fn list(options: &ListOptions) -> Result<Status> {
-    let is_wanted = |check: &&Check| {
-        let name = check.full_name();
-        options.filters.is_empty() || options.filters.iter().any(|filter| name.contains(filter.as_str()))
-    };
     let mut text = String::new();
-    for check in CHECKS.iter().filter(is_wanted) {
+    for check in CHECKS.iter().filter(|check| check.is_meant_by(&options.filters)) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{:<48} {}", check.full_name(), check.proves);
     }

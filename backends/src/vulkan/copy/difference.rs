@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use devmem_provider::device_copy::check_piece;
 use devmem_provider::{DmaBuf, Extent, Result};
 
-use super::{Shared, check_piece, scratch};
+use super::{Shared, scratch};
 use crate::vulkan::copy::work::Work;
 use crate::vulkan::sys::device::QueueRole;
 use crate::vulkan::sys::pipeline::{Bindings, Window};

@@ -4,12 +4,12 @@ mod rounds;
 
 use std::sync::Arc;
 
-use devmem_provider::device_copy::Sha256;
+use devmem_provider::device_copy::{Sha256, check_piece};
 use devmem_provider::{DmaBuf, Extent, Result};
 
 use super::plan::MOST_ALIGNMENT;
 use super::work::Work;
-use super::{Shared, check_piece, scratch};
+use super::{Shared, scratch};
 use crate::vulkan::sys::device::QueueRole;
 use crate::vulkan::sys::mapping::MappedBuffer;
 use crate::vulkan::sys::memory::BoundBuffer;

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ash::vk;
-use devmem_provider::device_copy::{Fences, Gather, Ticket, check_gather};
+use devmem_provider::device_copy::{Fences, Gather, Ticket, check_gather, check_ticket};
 use devmem_provider::dma_buf::{FenceUse, SyncFile};
-use devmem_provider::{DmaBuf, Error, ErrorKind, Extent, Result};
+use devmem_provider::{DmaBuf, Error, Extent, Result};
 
 use super::plan::{Conditions, MOST_PIECES, MOST_SHADER_BYTES, Pieces, USUAL_PIECES};
 use super::{GatherMethod, Shared};
@@ -36,9 +36,6 @@ const MOST_SLOTS: usize = 64;
 
 /// With fewer submissions in flight the device may run out of work.
 const ENOUGH_IN_FLIGHT: u64 = 2;
-
-/// How long is waited at once where there is no other limit: a lost device ends a wait in any case.
-const LONG: Duration = Duration::from_secs(1);
 
 const GATHER: &str = "gather fragments";
 
@@ -173,8 +170,7 @@ impl VulkanGather {
     }
 
     fn wait_for(&self, submissions: u64) -> Result<()> {
-        while !self.progress.wait(submissions, LONG).map_err(|code| self.failed(code))? {}
-        Ok(())
+        self.progress.wait_to_the_end(submissions).map_err(|code| self.failed(code))
     }
 
     /// Submits the batches that were held back.
@@ -248,12 +244,7 @@ impl VulkanGather {
     }
 
     fn check(&self, ticket: Ticket) -> Result<()> {
-        if ticket.number() <= self.batches {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::InvalidInput, format!("wait for batch {}", ticket.number()))
-            .on(&self.shared.name)
-            .because(format!("only {} were submitted to this gather", self.batches)))
+        check_ticket(ticket, self.batches).map_err(|error| error.on(&self.shared.name))
     }
 
     /// Counts what is completed when so many submissions are.

@@ -190,13 +190,3 @@ impl DeviceCopy for VulkanCopy {
         difference::first_difference(&self.0, left, piece, right, right_offset)
     }
 }
-
-/// Refuses a piece that is not inside of its buffer.
-fn check_piece(piece: Extent, buffer: &DmaBuf) -> Result<()> {
-    if piece.is_within(buffer.size()) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::InvalidInput, format!("look at {piece}"))
-        .on(buffer)
-        .because("they are not inside the buffer"))
-}

@@ -1,7 +1,6 @@
 //! Work that is waited for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ash::prelude::VkResult;
 use devmem_provider::Result;
@@ -9,9 +8,6 @@ use devmem_provider::Result;
 use super::Shared;
 use crate::vulkan::sys::commands::{Commands, Progress, Recording};
 use crate::vulkan::sys::device::QueueRole;
-
-/// How long is waited at once.
-const LONG: Duration = Duration::from_secs(1);
 
 /// Records, submits and waits, again and again.
 #[derive(Debug)]
@@ -52,7 +48,6 @@ impl<'shared> Work<'shared> {
         record(&mut recording)?;
         recording.finish()?;
         self.commands.submit(&mut self.progress)?;
-        while !self.progress.wait(self.progress.submitted(), LONG)? {}
-        Ok(())
+        self.commands.wait()
     }
 }

@@ -19,9 +19,6 @@ use super::semaphore::{BinarySemaphore, TimelineSemaphore};
 /// How many sync_files a submission can wait for.
 const MOST_WAITS: usize = 4;
 
-/// How long is waited at once where there is no other limit.
-const LONG: Duration = Duration::from_secs(1);
-
 /// Reads and writes by anything on the device.
 const ALL_ACCESS: vk::AccessFlags =
     vk::AccessFlags::from_raw(vk::AccessFlags::MEMORY_READ.as_raw() | vk::AccessFlags::MEMORY_WRITE.as_raw());
@@ -55,6 +52,11 @@ impl Progress {
     /// Waits until so many are completed, at most `limit`. Returns whether they are.
     pub(crate) fn wait(&self, submissions: u64, limit: Duration) -> VkResult<bool> {
         self.timeline.wait(submissions, limit)
+    }
+
+    /// Waits until so many are completed, however long that takes.
+    pub(crate) fn wait_to_the_end(&self, submissions: u64) -> VkResult<()> {
+        self.timeline.wait_to_the_end(submissions)
     }
 }
 
@@ -127,10 +129,10 @@ impl Commands {
 
     /// Waits until it is free. A device that does not end its work is lost, and its driver says so.
     pub(crate) fn wait(&self) -> VkResult<()> {
-        if let State::Submitted(timeline, value) = &self.state {
-            while !timeline.wait(*value, LONG)? {}
+        match &self.state {
+            State::Submitted(timeline, value) => timeline.wait_to_the_end(*value),
+            State::Empty | State::Recorded => Ok(()),
         }
-        Ok(())
     }
 
     /// Lets go of what was recorded, and of all that it used. `NOT_READY` if it is not completed.

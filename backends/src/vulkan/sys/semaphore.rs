@@ -123,6 +123,13 @@ impl TimelineSemaphore {
         }
     }
 
+    /// Waits until the value is reached, however long that takes. A device that does not end its work is lost, and its
+    /// driver says so.
+    pub(crate) fn wait_to_the_end(&self, value: u64) -> VkResult<()> {
+        while !self.wait(value, Duration::from_secs(1))? {}
+        Ok(())
+    }
+
     pub(super) fn raw(&self) -> vk::Semaphore {
         self.0.raw
     }
