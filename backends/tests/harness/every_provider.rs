@@ -9,7 +9,7 @@ use devmem_provider::{
     Capabilities, DmaBuf, ErrorKind, Identity, Placement, Provider, Request, Residency, base_page_size,
 };
 
-use super::{Failure, Outcome, SIZE, available_memory, descriptors, skip};
+use super::{Failure, Outcome, SIZE, available_memory, descriptors, memory_is_back, skip};
 use crate::ensure;
 
 /// A test of a provider, by its name.
@@ -211,7 +211,5 @@ fn nothing_is_left_behind(provider: &dyn Provider) -> Outcome {
         cycle()?;
     }
     ensure!(descriptors()? == open, "descriptors are left open");
-    let lost = memory.saturating_sub(available_memory()?);
-    ensure!(lost < 64 << 20, "{lost} bytes are lost");
-    Ok(())
+    memory_is_back(memory, 64 << 20)
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod every_provider;
 
+use std::time::{Duration, Instant};
+
 use libtest_mimic::{Completion, Failed, Trial};
 
 /// What went wrong in a test.
@@ -58,4 +60,22 @@ pub(crate) fn available_memory() -> Result<u64, Failure> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     let line = text.lines().find(|line| line.starts_with("MemAvailable:")).ok_or("no MemAvailable")?;
     Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<u64>()? * 1024)
+}
+
+/// Drivers give memory back a little after its last user let go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until less than `limit` bytes of the memory that was available `before` are gone.
+pub(crate) fn memory_is_back(before: u64, limit: u64) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let lost = before.saturating_sub(available_memory()?);
+        if lost < limit {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(format!("{lost} bytes are lost").into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -9,7 +9,7 @@ use devmem_backends::vulkan::Vulkan;
 use devmem_provider::{DmaBuf, ErrorKind, Placement, Provider, Request, base_page_size};
 
 use crate::hardware::GPUS;
-use crate::harness::{Failure, Outcome, SIZE, available_memory, descriptors};
+use crate::harness::{Failure, Outcome, SIZE, available_memory, descriptors, memory_is_back};
 use crate::{SOFTWARE, device, ensure};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -124,9 +124,9 @@ pub(crate) fn leave_nothing_behind() -> Outcome {
         for _ in 0..128 {
             cycle()?;
         }
-        ensure!(descriptors()? == open, "{importer:?}: descriptors are left");
-        let lost = memory.saturating_sub(available_memory()?);
-        ensure!(lost < 64 << 20, "{importer:?}: {lost} bytes are lost");
+        let name = &importer.identity().name;
+        ensure!(descriptors()? == open, "{name}: descriptors are left");
+        memory_is_back(memory, 64 << 20).map_err(|failure| format!("{name}: {failure}"))?;
     }
     Ok(())
 }

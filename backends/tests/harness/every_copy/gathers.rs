@@ -10,7 +10,7 @@ use devmem_provider::{DmaBuf, ErrorKind, Extent, Request};
 use super::bytes::{self, Random};
 use super::{Copies, expect};
 use crate::ensure;
-use crate::harness::{Outcome, SIZE, available_memory, descriptors};
+use crate::harness::{Outcome, SIZE, available_memory, descriptors, memory_is_back};
 
 /// Longer than anything takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -272,7 +272,5 @@ pub(super) fn leaves_nothing_behind(copies: &Copies) -> Outcome {
         cycle(batches % 20)?;
     }
     ensure!(descriptors()? == open, "{} descriptors are open instead of {open}", descriptors()?);
-    let lost = memory.saturating_sub(available_memory()?);
-    ensure!(lost < 32 << 20, "{lost} bytes are lost");
-    Ok(())
+    memory_is_back(memory, 32 << 20)
 }
