@@ -94,6 +94,7 @@ fn unmet(check: &Check, verdicts: &BTreeMap<String, Verdict>) -> Option<Skip> {
 
 fn judge(check: &Check, ended: Ended, kernel_log: Vec<String>) -> Entry {
     let mut entry = Entry {
+        path: None,
         check: check.full_name(),
         verdict: Verdict::Pass,
         reason: None,

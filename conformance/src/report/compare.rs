@@ -10,6 +10,8 @@ use crate::verdict::Verdict;
 pub struct Change {
     /// The provider's name.
     pub provider: String,
+    /// The receive path, if it was checked on one.
+    pub path: Option<String>,
     /// The check's full name.
     pub check: String,
     /// What it was; `None` if it did not run.
@@ -31,7 +33,11 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |verdict: Option<Verdict>| verdict.map_or("not run", Verdict::word);
-        write!(f, "{} {}: {} -> {}", self.provider, self.check, word(self.before), word(self.after))?;
+        write!(f, "{} ", self.provider)?;
+        if let Some(path) = &self.path {
+            write!(f, "{path}/")?;
+        }
+        write!(f, "{}: {} -> {}", self.check, word(self.before), word(self.after))?;
         match &self.reason {
             Some(reason) => write!(f, ": {reason}"),
             None => Ok(()),
@@ -44,16 +50,16 @@ impl fmt::Display for Change {
 pub fn compare(before: &[Report], after: &[Report]) -> Vec<Change> {
     let mut changes = Vec::new();
     let all = before.iter().chain(after).flat_map(|report| {
-        report.entries.iter().map(|entry| (report.provider.name.as_str(), entry.check.as_str()))
+        report.entries.iter().map(|entry| (report.provider.name.as_str(), &entry.path, entry.check.as_str()))
     });
     let mut seen = std::collections::BTreeSet::new();
-    for (provider, check) in all {
-        if !seen.insert((provider, check)) {
+    for (provider, path, check) in all {
+        if !seen.insert((provider, path, check)) {
             continue;
         }
         let find = |reports: &'_ [Report]| {
             let report = reports.iter().find(|report| report.provider.name == provider)?;
-            let entry = report.entries.iter().find(|entry| entry.check == check)?;
+            let entry = report.entries.iter().find(|entry| &entry.path == path && entry.check == check)?;
             Some((entry.verdict, entry.reason.clone()))
         };
         let (old, new) = (find(before), find(after));
@@ -61,6 +67,7 @@ pub fn compare(before: &[Report], after: &[Report]) -> Vec<Change> {
         if verdict(&old) != verdict(&new) {
             changes.push(Change {
                 provider: provider.to_owned(),
+                path: path.clone(),
                 check: check.to_owned(),
                 before: verdict(&old),
                 after: verdict(&new),
@@ -74,6 +81,7 @@ pub fn compare(before: &[Report], after: &[Report]) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Entry;
 
     #[test]
     fn only_what_differs_is_told() {
@@ -88,5 +96,18 @@ mod tests {
         assert!(changes[0].is_regression() && !changes[1].is_regression());
         assert!(changes[0].to_string().starts_with("udmabuf export::pass: pass -> fail"), "{}", changes[0]);
         assert_eq!(changes[1].after, None);
+    }
+
+    #[test]
+    fn the_same_check_on_two_paths_is_two() {
+        let mut before = Report::stand_in();
+        let on = |path: &str| Entry { path: Some(path.to_owned()), ..before.entries[0].clone() };
+        let both = [on("devmem-tcp"), on("zcrx")];
+        before.entries.extend(both);
+        let mut after = before.clone();
+        after.entries.last_mut().unwrap().verdict = Verdict::Fail;
+        let changes = compare(&[before], &[after]);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].to_string(), "udmabuf zcrx/export::pass: pass -> fail");
     }
 }

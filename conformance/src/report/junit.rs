@@ -35,7 +35,7 @@ fn case(text: &mut String, provider: &str, entry: &Entry) {
         text,
         "    <testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">",
         escape(provider),
-        escape(&entry.check),
+        escape(&entry.name()),
         entry.seconds
     );
     let _ = match entry.verdict {
@@ -78,9 +78,10 @@ mod tests {
     #[test]
     fn counts_and_cases_agree() {
         let text = write(&[Report::stand_in()]);
-        assert!(text.contains("tests=\"5\" failures=\"1\" skipped=\"2\""), "{text}");
-        assert_eq!(text.matches("<testcase ").count(), 5);
+        assert!(text.contains("tests=\"6\" failures=\"1\" skipped=\"2\""), "{text}");
+        assert_eq!(text.matches("<testcase ").count(), 6);
         assert_eq!(text.matches("<failure ").count(), 1);
+        assert!(text.contains(r#" name="devmem-tcp/receive::order" "#), "{text}");
         assert!(text.contains("a reason with &lt;marks&gt; &amp; &quot;quotes&quot;"), "{text}");
     }
 

@@ -27,17 +27,18 @@ pub fn write(reports: &[Report]) -> String {
 }
 
 fn subtest(text: &mut String, number: usize, entry: &Entry) {
+    let name = entry.name();
     let reason = one_line(entry.reason.as_deref().unwrap_or_default());
     let lines = entry.kernel_log.iter().map(String::as_str).chain(entry.output.lines());
     for line in lines {
         let _ = writeln!(text, "  # {line}");
     }
     let _ = match entry.verdict {
-        Verdict::Pass => writeln!(text, "  ok {number} {}", entry.check),
-        Verdict::Degraded => writeln!(text, "  ok {number} {} # degraded: {reason}", entry.check),
-        Verdict::Skip => writeln!(text, "  ok {number} {} # SKIP {reason}", entry.check),
-        Verdict::Known => writeln!(text, "  not ok {number} {} # XFAIL {reason}", entry.check),
-        Verdict::Fail => writeln!(text, "  # {reason}\n  not ok {number} {}", entry.check),
+        Verdict::Pass => writeln!(text, "  ok {number} {name}"),
+        Verdict::Degraded => writeln!(text, "  ok {number} {name} # degraded: {reason}"),
+        Verdict::Skip => writeln!(text, "  ok {number} {name} # SKIP {reason}"),
+        Verdict::Known => writeln!(text, "  not ok {number} {name} # XFAIL {reason}"),
+        Verdict::Fail => writeln!(text, "  # {reason}\n  not ok {number} {name}"),
     };
 }
 
@@ -56,12 +57,13 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             &lines[..5],
-            ["KTAP version 1", "1..1", "  KTAP version 1", "  # Subtest: udmabuf", "  1..5"]
+            ["KTAP version 1", "1..1", "  KTAP version 1", "  # Subtest: udmabuf", "  1..6"]
         );
         assert!(lines.contains(&"  ok 1 export::pass"), "{text}");
         assert!(text.contains("  ok 3 export::skip # SKIP a reason"), "{text}");
         assert!(text.contains("  not ok 4 export::known # XFAIL a reason"), "{text}");
         assert!(lines.contains(&"  not ok 5 export::fail"), "{text}");
+        assert!(lines.contains(&"  ok 6 devmem-tcp/receive::order"), "{text}");
         assert_eq!(lines.last(), Some(&"not ok 1 udmabuf"));
     }
 

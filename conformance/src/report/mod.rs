@@ -76,6 +76,9 @@ impl From<&Identity> for Checked {
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
+    /// The receive path that it was checked on, such as `devmem-tcp`; `None` for the provider alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// The check's full name.
     pub check: String,
     /// Its verdict.
@@ -92,6 +95,23 @@ pub struct Entry {
     pub output: String,
     /// What the kernel logged meanwhile.
     pub kernel_log: Vec<String>,
+}
+
+impl Entry {
+    /// Its name as reports print it: `devmem-tcp/receive::order`, or the check's alone.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.path {
+            Some(path) => format!("{path}/{}", self.check),
+            None => self.check.clone(),
+        }
+    }
+
+    /// The name of the check's group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.check.split("::").next().unwrap_or_default()
+    }
 }
 
 /// What a run over one provider came to.
@@ -139,6 +159,7 @@ impl Report {
 impl Entry {
     pub(crate) fn stand_in(check: &str, verdict: Verdict) -> Self {
         Self {
+            path: None,
             check: check.to_owned(),
             verdict,
             reason: (verdict != Verdict::Pass).then(|| "a reason with <marks> & \"quotes\"".to_owned()),
@@ -153,7 +174,7 @@ impl Entry {
 
 #[cfg(test)]
 impl Report {
-    /// One entry of each verdict.
+    /// One entry of each verdict, and one of a receive path.
     pub(crate) fn stand_in() -> Self {
         let machine = Machine {
             kernel: "7.3.4".to_owned(),
@@ -168,8 +189,12 @@ impl Report {
             driver_version: None,
             pci: None,
         };
-        let entries =
+        let mut entries =
             Verdict::ALL.map(|verdict| Entry::stand_in(&format!("export::{verdict}"), verdict)).to_vec();
+        entries.push(Entry {
+            path: Some("devmem-tcp".to_owned()),
+            ..Entry::stand_in("receive::order", Verdict::Pass)
+        });
         Self { schema: SCHEMA, suite: "0.1.0".to_owned(), machine, provider, entries }
     }
 }

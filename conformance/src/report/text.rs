@@ -1,10 +1,8 @@
 //! Reports for people: what failed, with reason and next step, and a table of the groups.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{Entry, Report};
-use crate::check::Group;
 use crate::verdict::Verdict;
 
 /// All providers, one after the other.
@@ -23,7 +21,7 @@ pub fn write(reports: &[Report]) -> String {
 /// One check, with what is known of it.
 #[must_use]
 pub fn explain(entry: &Entry) -> String {
-    let mut text = format!("{:<9} {}\n", entry.verdict, entry.check);
+    let mut text = format!("{:<9} {}\n", entry.verdict, entry.name());
     // Writing to a string cannot fail.
     if let Some(reason) = &entry.reason {
         let _ = writeln!(text, "          {reason}");
@@ -42,24 +40,31 @@ pub fn explain(entry: &Entry) -> String {
     text
 }
 
-/// How many checks of each group have which verdict.
+/// How many checks of each group have which verdict, in the order in which they ran.
 fn table(report: &Report) -> String {
-    let mut groups: BTreeMap<&str, [usize; Verdict::ALL.len()]> = BTreeMap::new();
+    let mut rows: Vec<(String, [usize; Verdict::ALL.len()])> = Vec::new();
     for entry in &report.entries {
-        let group = entry.check.split("::").next().unwrap_or_default();
+        let label = match &entry.path {
+            Some(path) => format!("{path}/{}", entry.group()),
+            None => entry.group().to_owned(),
+        };
         let column = Verdict::ALL.iter().position(|&verdict| verdict == entry.verdict).unwrap_or_default();
-        groups.entry(group).or_default()[column] += 1;
+        let row = rows.iter().position(|(known, _)| *known == label).unwrap_or_else(|| {
+            rows.push((label, Default::default()));
+            rows.len() - 1
+        });
+        rows[row].1[column] += 1;
     }
+    rows.push(("all".to_owned(), Verdict::ALL.map(|verdict| report.count(verdict))));
+    let width =
+        rows.iter().map(|(label, _)| label.len() + 2).max().unwrap_or(0).max(report.provider.name.len());
     let heads = Verdict::ALL.map(|verdict| format!("{:>9}", verdict.word()));
-    let mut text = format!("\n{:<14}{}\n", report.provider.name, heads.concat());
-    for group in Group::ALL {
-        if let Some(counts) = groups.get(group.name()) {
-            let cells = counts.map(|count| format!("{count:>9}"));
-            let _ = writeln!(text, "  {:<12}{}", group.name(), cells.concat());
-        }
+    let mut text = format!("\n{:<width$}{}\n", report.provider.name, heads.concat());
+    for (label, counts) in rows {
+        let cells = counts.map(|count| format!("{count:>9}"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {label:<width$}{}", cells.concat(), width = width - 2);
     }
-    let sums = Verdict::ALL.map(|verdict| format!("{:>9}", report.count(verdict)));
-    let _ = writeln!(text, "  {:<12}{}", "all", sums.concat());
     text
 }
 
@@ -72,6 +77,6 @@ mod tests {
         let text = write(&[Report::stand_in()]);
         assert!(text.contains("fail      export::fail\n          a reason"), "{text}");
         assert!(!text.contains("export::pass"), "{text}");
-        assert!(text.ends_with("  all                 1        1        1        1        1\n"), "{text}");
+        assert!(text.ends_with("  devmem-tcp/receive        1        0        0        0        0\n  all                       2        1        1        1        1\n"), "{text}");
     }
 }
