@@ -5,28 +5,35 @@ mod cpu_access;
 mod export;
 mod fences;
 mod identity;
+mod pin;
+mod receive;
 mod resources;
 
 use std::time::Duration;
 
 use devmem_provider::{ErrorKind, Result};
 
-use crate::check::Check;
+use crate::check::{Check, Group, LIMIT};
+use crate::context::Context;
+use crate::faults::Fault;
 use crate::isolation::Role;
-use crate::verdict::Stop;
+use crate::need::Need;
+use crate::verdict::{Outcome, Stop};
 
 /// How long work that nobody holds up may take on the slowest device.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All checks, in the order in which they run: what others build on comes first.
 pub const CHECKS: &[Check] = &{
-    const GROUPS: [&[Check]; 6] = [
+    const GROUPS: [&[Check]; 8] = [
         identity::CHECKS,
         allocate::CHECKS,
         export::CHECKS,
         cpu_access::CHECKS,
         fences::CHECKS,
         resources::CHECKS,
+        pin::CHECKS,
+        receive::CHECKS,
     ];
     const COUNT: usize = {
         let (mut count, mut group) = (0, 0);
@@ -49,6 +56,19 @@ pub const CHECKS: &[Check] = &{
     }
     all
 };
+
+/// A check of a receive path, with the usual time limit.
+const fn path_check(
+    group: Group,
+    name: &'static str,
+    proves: &'static str,
+    needs: &'static [Need],
+    after: &'static [&'static str],
+    catches: &'static [Fault],
+    run: fn(&Context<'_>) -> Outcome,
+) -> Check {
+    Check { group, name, proves, needs, after, limit: LIMIT, catches, run }
+}
 
 /// What companions of checks do.
 pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader)];

@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -26,6 +27,8 @@ pub(super) enum Command {
     Explain(ExplainOptions),
     /// Tell what changed between two reports.
     Compare(CompareOptions),
+    /// Put back the settings of NICs that a killed run left changed.
+    Restore(RestoreOptions),
 }
 
 /// How a report is printed.
@@ -41,11 +44,37 @@ pub(super) enum Format {
     Json,
 }
 
+/// A receive path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PathName {
+    /// devmem TCP.
+    DevmemTcp,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct RunOptions {
     /// A provider: its name, a PCI address or a device node; may be repeated. By default all of this machine.
     #[arg(long = "provider", value_name = "PROVIDER")]
     pub(super) providers: Vec<String>,
+    /// The NIC whose receive path is checked: its interface, PCI address or an IP address of it. Without one, providers
+    /// alone are checked.
+    #[arg(long, value_name = "NIC")]
+    pub(super) nic: Option<String>,
+    /// The TCP port of the NIC that the peer connects to.
+    #[arg(long, value_name = "PORT", default_value_t = 5201, requires = "nic")]
+    pub(super) port: u16,
+    /// The peer is another NIC of this machine, in this network namespace.
+    #[arg(long, value_name = "FILE", requires = "nic", conflicts_with = "peer")]
+    pub(super) peer_namespace: Option<PathBuf>,
+    /// The peer is another machine, where `devmem-conformance peer` listens here.
+    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["nic", "peer_key"])]
+    pub(super) peer: Option<SocketAddr>,
+    /// The file with the key that the peer shares.
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub(super) peer_key: Option<PathBuf>,
+    /// The receive path; may be repeated. By default all.
+    #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
+    pub(super) paths: Vec<PathName>,
     /// Only checks whose name contains this; may be repeated.
     #[arg(long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
@@ -79,6 +108,13 @@ pub(super) struct CompareOptions {
     pub(super) before: PathBuf,
     /// Another one.
     pub(super) after: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreOptions {
+    /// A NIC; by default all of this network namespace.
+    #[arg(value_name = "NIC")]
+    pub(super) nic: Option<String>,
 }
 
 /// A part of the checks, as it is written: from 1.

@@ -3,6 +3,7 @@
 mod arguments;
 mod list;
 mod reports;
+mod restore;
 mod run;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ pub(super) fn main() -> ExitCode {
         Command::List(options) => list::list(options),
         Command::Explain(options) => list::explain(options),
         Command::Compare(options) => reports::compare(options),
+        Command::Restore(options) => restore::restore(options),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("devmem-conformance: {error}");

@@ -52,7 +52,7 @@ impl Companion {
         let provider = &context.provider().identity().name;
         let child = Command::new(std::env::current_exe()?)
             .args(&context.environment().arguments)
-            .env(ASSIGNMENT, format!("{provider}\n{COMPANION}{role}"))
+            .env(ASSIGNMENT, format!("{provider}\n\n{COMPANION}{role}"))
             .stdin(OwnedFd::from(there))
             .stdout(Stdio::inherit())
             .spawn()?;

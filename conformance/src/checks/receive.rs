@@ -1,0 +1,52 @@
+//! Receiving: every byte, in order, where it is said to be.
+
+use devmem_provider::Capabilities;
+
+use super::path_check;
+use super::pin::ONE_BUFFER;
+use crate::check::{Check, Group};
+use crate::context::Context;
+use crate::faults::Fault;
+use crate::need::Need;
+use crate::setup::{Setup, sends};
+use crate::verdict::{Finding, Outcome};
+
+/// What every check with a connection needs.
+pub(super) const NEEDS: &[Need] =
+    &[Need::Nic, Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
+
+/// What they build on.
+pub(super) const ONE_MEBIBYTE: &str = "receive::one_mebibyte";
+
+pub(super) const CHECKS: &[Check] = &[path_check(
+    Group::Receive,
+    "one_mebibyte",
+    "A mebibyte arrives: every byte once, in order, and where it is said to be.",
+    NEEDS,
+    &[ONE_BUFFER],
+    &[
+        Fault::WrongOffset,
+        Fault::WrongLength,
+        Fault::OutsideBuffer,
+        Fault::SwapsFragments,
+        Fault::DropsBytes,
+        Fault::ReportsTwice,
+        Fault::BindsNothing,
+        Fault::WrongBinding,
+        Fault::HidesEnd,
+        Fault::InventsEnd,
+        Fault::ReceiveHangs,
+        Fault::ReceiveCrashes,
+    ],
+    one_mebibyte,
+)];
+
+fn one_mebibyte(context: &Context<'_>) -> Outcome {
+    let setup = Setup::new(context)?;
+    let mut session = context.peer()?;
+    let bytes = 1 << 20;
+    let mut connection = setup.connect(context, &mut session, sends(bytes))?;
+    connection.drain(&setup.mapping, bytes)?;
+    connection.finish()?;
+    Ok(Finding::Pass)
+}
