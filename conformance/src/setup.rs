@@ -52,11 +52,7 @@ impl Setup {
     }
 
     /// A NIC that is prepared, with a buffer attached to its queues.
-    pub(crate) fn with(
-        context: &Context<'_>,
-        nic: Prepared,
-        buffer: Box<dyn Buffer>,
-    ) -> Result<Self, Stop> {
+    pub(crate) fn with(context: &Context<'_>, nic: Prepared, buffer: Box<dyn Buffer>) -> Result<Self, Stop> {
         let pin = pin(context, &nic, nic.queues(), &*buffer)?;
         let mapping = pin.dma_buf().map(Access::Read)?;
         Ok(Self { mapping, pin, nic, buffer, port: context.nic()?.port })
@@ -93,7 +89,12 @@ impl Setup {
     }
 
     /// Sends `bytes` bytes over a connection of its own and checks each of them.
-    pub(crate) fn transfer(&self, context: &Context<'_>, session: &mut Session, bytes: u64) -> Result<(), Stop> {
+    pub(crate) fn transfer(
+        &self,
+        context: &Context<'_>,
+        session: &mut Session,
+        bytes: u64,
+    ) -> Result<(), Stop> {
         let mut connection = self.connect(context, session, sends(bytes))?;
         connection.drain(&self.mapping, bytes)
     }

@@ -1,13 +1,17 @@
 //! The checks, a module for each group.
 
 mod allocate;
+mod bind;
 mod cpu_access;
 mod export;
 mod fences;
 mod identity;
+mod lifetime;
+mod performance;
 mod pin;
 mod receive;
 mod resources;
+mod tokens;
 
 use std::time::Duration;
 
@@ -25,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All checks, in the order in which they run: what others build on comes first.
 pub const CHECKS: &[Check] = &{
-    const GROUPS: [&[Check]; 8] = [
+    const GROUPS: [&[Check]; 12] = [
         identity::CHECKS,
         allocate::CHECKS,
         export::CHECKS,
@@ -33,7 +37,11 @@ pub const CHECKS: &[Check] = &{
         fences::CHECKS,
         resources::CHECKS,
         pin::CHECKS,
+        bind::CHECKS,
         receive::CHECKS,
+        tokens::CHECKS,
+        lifetime::CHECKS,
+        performance::CHECKS,
     ];
     const COUNT: usize = {
         let (mut count, mut group) = (0, 0);

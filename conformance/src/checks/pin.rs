@@ -156,7 +156,8 @@ fn requirement_is_kept(context: &Context<'_>) -> Outcome {
         }
         Err(error) => {
             ensure!(error.remedy_text().is_some(), "the refusal says nothing of what to do: {error}");
-            let expected = [devmem_provider::ErrorKind::WrongResidency, devmem_provider::ErrorKind::Unsupported];
+            let expected =
+                [devmem_provider::ErrorKind::WrongResidency, devmem_provider::ErrorKind::Unsupported];
             ensure!(expected.contains(&error.kind()), "refused as {:?}: {error}", error.kind());
             let is_free = || Ok(buffer.export()?.file_information()?.count <= references);
             settled(is_free, "the kernel keeps the buffer")?;
@@ -193,10 +194,7 @@ fn after_detaching(context: &Context<'_>) -> Outcome {
 }
 
 /// Waits until something is so, for what the kernel does a little later.
-pub(super) fn settled(
-    mut is_so: impl FnMut() -> Result<bool, Stop>,
-    otherwise: &str,
-) -> Result<(), Stop> {
+pub(super) fn settled(mut is_so: impl FnMut() -> Result<bool, Stop>, otherwise: &str) -> Result<(), Stop> {
     let deadline = std::time::Instant::now() + DETACH_LIMIT;
     while !is_so()? {
         ensure!(std::time::Instant::now() < deadline, "{otherwise}");

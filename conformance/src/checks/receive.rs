@@ -12,8 +12,7 @@ use crate::setup::{Setup, sends};
 use crate::verdict::{Finding, Outcome};
 
 /// What every check with a connection needs.
-pub(super) const NEEDS: &[Need] =
-    &[Need::Nic, Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
+pub(super) const NEEDS: &[Need] = &[Need::Nic, Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
 
 /// What they build on.
 pub(super) const ONE_MEBIBYTE: &str = "receive::one_mebibyte";

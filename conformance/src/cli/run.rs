@@ -79,9 +79,11 @@ fn environment(options: &RunOptions, provider: &str) -> Environment {
     };
     environment.nic = Some(nic);
     if !options.paths.is_empty() {
-        environment.paths = options.paths.iter().map(|PathName::DevmemTcp| -> Arc<dyn ReceivePath> {
-            Arc::new(DevmemTcp)
-        }).collect();
+        environment.paths = options
+            .paths
+            .iter()
+            .map(|PathName::DevmemTcp| -> Arc<dyn ReceivePath> { Arc::new(DevmemTcp) })
+            .collect();
     }
     environment
 }

@@ -33,7 +33,10 @@ impl Assignment {
     }
 
     /// The receive path that it is about.
-    pub(crate) fn path<'paths>(&self, paths: &'paths [Arc<dyn ReceivePath>]) -> Option<&'paths dyn ReceivePath> {
+    pub(crate) fn path<'paths>(
+        &self,
+        paths: &'paths [Arc<dyn ReceivePath>],
+    ) -> Option<&'paths dyn ReceivePath> {
         paths.iter().find(|path| path.name() == self.path).map(AsRef::as_ref)
     }
 

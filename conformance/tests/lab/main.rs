@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use devmem_backends::discover;
 use devmem_conformance::checks::CHECKS;
-use devmem_conformance::faults::FaultyProvider;
-use devmem_conformance::{Check, Environment, Fault, Report, Verdict, run};
+use devmem_conformance::faults::{FaultyPath, FaultyProvider};
+use devmem_conformance::path::DevmemTcp;
+use devmem_conformance::peer::PeerChoice;
+use devmem_conformance::{Check, Environment, Fault, NicUnderTest, Report, Verdict, run};
 use devmem_provider::Provider;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -22,14 +24,26 @@ const PROVIDERS: [&str; 2] = ["udmabuf", "virtio-gpu"];
 const SUBJECT: &str = "--provider=";
 
 /// The provider, with its fault, that this process was started for.
-fn subject() -> Option<Arc<dyn Provider>> {
+fn subject() -> Option<(Arc<dyn Provider>, Option<Fault>)> {
     let argument = std::env::args().find_map(|argument| argument.strip_prefix(SUBJECT).map(str::to_owned))?;
     let (name, fault) = argument.split_once(',').unwrap_or((&argument, ""));
     let provider = discover().find(name).ok()?;
     match Fault::ALL.into_iter().find(|known| format!("{known:?}") == fault) {
-        Some(fault) => Some(Arc::new(FaultyProvider::new(provider, fault))),
-        None => Some(provider),
+        Some(fault) => Some((Arc::new(FaultyProvider::new(provider, fault)), Some(fault))),
+        None => Some((provider, None)),
     }
+}
+
+/// The guest's NICs: the first is checked, and the second one's machine sends.
+fn environment(fault: Option<Fault>) -> Environment {
+    let mut environment = Environment::default();
+    environment.nic = Some(NicUnderTest::new("eth0"));
+    environment.peer = Some(PeerChoice::Namespace("/run/netns/peer".into()));
+    environment.paths = vec![match fault {
+        Some(fault) => Arc::new(FaultyPath::new(Arc::new(DevmemTcp), fault)),
+        None => Arc::new(DevmemTcp),
+    }];
+    environment
 }
 
 /// Checks a provider in processes that are started with its name and fault.
@@ -39,10 +53,11 @@ fn check(name: &str, fault: Option<Fault>, filters: Vec<String>) -> Result<Repor
         Some(fault) => format!("{SUBJECT}{name},{fault:?}"),
         None => format!("{SUBJECT}{name}"),
     };
-    let mut environment = Environment::default();
+    let mut environment = environment(None);
     environment.arguments = vec![argument.into()];
     environment.filters = filters;
-    environment.limit = (fault == Some(Fault::Hangs)).then_some(Duration::from_secs(3));
+    environment.limit =
+        matches!(fault, Some(Fault::Hangs | Fault::ReceiveHangs)).then_some(Duration::from_secs(3));
     Ok(run(&*provider, &environment))
 }
 
@@ -103,10 +118,16 @@ fn every_fault_is_caught_by_a_check() -> Result<(), Failed> {
 }
 
 fn main() -> ExitCode {
-    devmem_lab::test_program().gpu("virtio-gpu").main(|| {
-        if let Some(provider) = subject() {
+    let machine = devmem_lab::test_program()
+        .nic("gve:queues=4")
+        .nic("gve:queues=4")
+        .gpu("virtio-gpu")
+        // What the kernel says to an attempt to bind gve's queue 0.
+        .allow_warning("page_pool_disable_direct_recycling");
+    machine.main(|| {
+        if let Some((provider, fault)) = subject() {
             // Does its check and ends the process.
-            run(&*provider, &Environment::default());
+            run(&*provider, &environment(fault));
             return ExitCode::FAILURE;
         }
         let mut arguments = Arguments::from_args();
