@@ -27,6 +27,8 @@ pub(super) enum Command {
     Explain(ExplainOptions),
     /// Tell what changed between two reports.
     Compare(CompareOptions),
+    /// Join reports of several runs into one: of shards, machines or kernels.
+    Merge(MergeOptions),
     /// Put back the settings of NICs that a killed run left changed.
     Restore(RestoreOptions),
 }
@@ -108,6 +110,19 @@ pub(super) struct CompareOptions {
     pub(super) before: PathBuf,
     /// Another one.
     pub(super) after: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MergeOptions {
+    /// Reports as JSON.
+    #[arg(required = true)]
+    pub(super) reports: Vec<PathBuf>,
+    /// How the joined report is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// Write it into this folder in every format as well.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -32,6 +32,7 @@ pub(super) fn main() -> ExitCode {
         Command::List(options) => list::list(options),
         Command::Explain(options) => list::explain(options),
         Command::Compare(options) => reports::compare(options),
+        Command::Merge(options) => reports::merge(options),
         Command::Restore(options) => restore::restore(options),
     };
     let status = result.unwrap_or_else(|error| {

@@ -36,15 +36,21 @@ pub(super) fn run(options: &RunOptions) -> Result<Status> {
         eprintln!("no check was chosen; `devmem-conformance list` shows them all");
         return Ok(Status::Nothing);
     }
-    print(&rendered(options.format, &reports))?;
-    if let Some(folder) = &options.out {
+    publish(&reports, options.format, options.out.as_deref())
+}
+
+/// Prints reports, and writes them into a folder in every format.
+pub(super) fn publish(reports: &[Report], format: Format, folder: Option<&Path>) -> Result<Status> {
+    print(&rendered(format, reports))?;
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).map_err(|error| Error::from_io(error, "create").on(folder.display()))?;
         for (name, format) in [
             ("report.txt", Format::Text),
             ("report.ktap", Format::Ktap),
             ("report.xml", Format::Junit),
             ("report.json", Format::Json),
         ] {
-            write(&folder.join(name), &rendered(format, &reports))?;
+            write(&folder.join(name), &rendered(format, reports))?;
         }
     }
     Ok(if reports.iter().all(Report::is_success) { Status::Success } else { Status::Failure })
