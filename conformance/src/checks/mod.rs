@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::faults::Fault;
 use crate::isolation::Role;
 use crate::need::Need;
+use crate::peer::{self, PEER};
 use crate::verdict::{Outcome, Stop};
 
 /// How long work that nobody holds up may take on the slowest device.
@@ -79,7 +80,7 @@ const fn path_check(
 }
 
 /// What companions of checks do.
-pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader)];
+pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader), (PEER, peer::serve)];
 
 /// Stops unless something was refused, with one of these kinds and something to try next.
 fn refused<T>(what: &str, result: Result<T>, kinds: &[ErrorKind]) -> std::result::Result<(), Stop> {

@@ -31,7 +31,6 @@ pub(super) const CHECKS: &[Check] = &[path_check(
         Fault::DropsBytes,
         Fault::ReportsTwice,
         Fault::BindsNothing,
-        Fault::WrongBinding,
         Fault::HidesEnd,
         Fault::InventsEnd,
         Fault::ReceiveHangs,

@@ -1,6 +1,5 @@
 //! What can be asked for.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -66,14 +65,8 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "PORT", default_value_t = 5201, requires = "nic")]
     pub(super) port: u16,
     /// The peer is another NIC of this machine, in this network namespace.
-    #[arg(long, value_name = "FILE", requires = "nic", conflicts_with = "peer")]
+    #[arg(long, value_name = "FILE", requires = "nic")]
     pub(super) peer_namespace: Option<PathBuf>,
-    /// The peer is another machine, where `devmem-conformance peer` listens here.
-    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["nic", "peer_key"])]
-    pub(super) peer: Option<SocketAddr>,
-    /// The file with the key that the peer shares.
-    #[arg(long, value_name = "FILE", requires = "peer")]
-    pub(super) peer_key: Option<PathBuf>,
     /// The receive path; may be repeated. By default all.
     #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
     pub(super) paths: Vec<PathName>,

@@ -71,18 +71,10 @@ fn environment(options: &RunOptions, provider: &str) -> Environment {
     for path in options.paths.iter().filter_map(PathName::to_possible_value) {
         add("--path", path.get_name().into());
     }
-    environment.peer = match (&options.peer_namespace, options.peer, &options.peer_key) {
-        (Some(namespace), _, _) => {
-            add("--peer-namespace", namespace.into());
-            Some(PeerChoice::Namespace(namespace.clone()))
-        }
-        (None, Some(address), Some(key_file)) => {
-            add("--peer", address.to_string().into());
-            add("--peer-key", key_file.into());
-            Some(PeerChoice::Machine { address, key_file: key_file.clone() })
-        }
-        _ => None,
-    };
+    if let Some(namespace) = &options.peer_namespace {
+        add("--peer-namespace", namespace.into());
+        environment.peer = Some(PeerChoice::Namespace(namespace.clone()));
+    }
     environment.nic = Some(nic);
     if !options.paths.is_empty() {
         environment.paths = options

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn check() -> Result<(), Failed> {
     let provider = devmem_backends::find("udmabuf").map_err(|error| error.to_string())?;
     let mut environment = Environment::default();
-    environment.filters = ["pin::", "pin::"].map(str::to_owned).to_vec();
+    environment.filters = ["pin::", "receive::one_mebibyte"].map(str::to_owned).to_vec();
     environment.nic = Some(NicUnderTest::new(NIC));
     environment.peer = Some(PeerChoice::Namespace("/run/netns/peer".into()));
     environment.paths = vec![Arc::new(DevmemTcp)];
@@ -102,8 +102,9 @@ fn main() -> ExitCode {
         }
         let mut arguments = Arguments::from_args();
         arguments.test_threads = Some(1);
-        let trials = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT]
-            .map(|signal| Trial::test(format!("{signal}::at_any_moment"), move || at_any_moment(signal)));
+        let trials = ENDS.map(|(signal, moments)| {
+            Trial::test(format!("{signal}::at_any_moment"), move || at_any_moment(signal, moments))
+        });
         libtest_mimic::run(&arguments, trials.into()).exit_code()
     })
 }
