@@ -39,6 +39,8 @@ pub(super) enum Format {
     Junit,
     /// One object; see the documentation.
     Json,
+    /// One page for a browser, which loads nothing else.
+    Html,
 }
 
 #[derive(Debug, Args)]

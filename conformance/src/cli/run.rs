@@ -42,6 +42,7 @@ pub(super) fn run(options: &RunOptions) -> Result<Status> {
             ("report.ktap", Format::Ktap),
             ("report.xml", Format::Junit),
             ("report.json", Format::Json),
+            ("report.html", Format::Html),
         ] {
             write(&folder.join(name), &rendered(format, &reports))?;
         }
@@ -62,6 +63,7 @@ fn rendered(format: Format, reports: &[Report]) -> String {
         Format::Ktap => report::ktap::write(reports),
         Format::Junit => report::junit::write(reports),
         Format::Json => report::json::write(reports),
+        Format::Html => report::html::write(reports),
     }
 }
 

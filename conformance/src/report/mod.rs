@@ -1,6 +1,7 @@
 //! What a run came to.
 
 pub mod compare;
+pub mod html;
 pub mod json;
 pub mod junit;
 pub mod ktap;
