@@ -43,6 +43,8 @@ pub(super) enum Format {
     Junit,
     /// One object; see the documentation.
     Json,
+    /// One page for a browser, which loads nothing else.
+    Html,
 }
 
 /// A receive path.

@@ -49,6 +49,7 @@ pub(super) fn publish(reports: &[Report], format: Format, folder: Option<&Path>)
             ("report.ktap", Format::Ktap),
             ("report.xml", Format::Junit),
             ("report.json", Format::Json),
+            ("report.html", Format::Html),
         ] {
             write(&folder.join(name), &rendered(format, reports))?;
         }
@@ -99,6 +100,7 @@ fn rendered(format: Format, reports: &[Report]) -> String {
         Format::Ktap => report::ktap::write(reports),
         Format::Junit => report::junit::write(reports),
         Format::Json => report::json::write(reports),
+        Format::Html => report::html::write(reports),
     }
 }
 
