@@ -5,6 +5,9 @@ use std::fmt;
 use devmem_provider::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
+/// What shows what is hidden.
+pub(super) const AS_ROOT: &str = "run this as root, outside of a container that takes capabilities away";
+
 /// What a finding means for receiving into device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -28,13 +28,33 @@ pub(super) fn refused(subjects: &Subjects<'_>) -> Vec<Finding> {
     }
     // Where another provider works, this one is perhaps not missed.
     let state = if subjects.providers.is_empty() { State::Obstacle } else { State::Note };
-    groups.iter().map(|group| not_here(group, state)).collect()
+    let mut findings: Vec<_> = groups.iter().map(|group| not_here(group, state)).collect();
+    let no_gpu = Machine::running().gpus().is_ok_and(|gpus| gpus.is_empty());
+    if no_gpu && !findings.is_empty() && !subjects.named_only {
+        // To load a driver for what is not there helps nobody.
+        for (finding, group) in findings.iter_mut().zip(&groups) {
+            if group.len() > 1 {
+                finding.state = State::Note;
+                finding.remedy = None;
+            }
+        }
+        findings.insert(0, without_gpu(state));
+    }
+    findings
+}
+
+fn without_gpu(state: State) -> Finding {
+    let says = "no function on PCI is a display controller or an accelerator";
+    Finding::new(state, "GPU", says, "the classes in /sys/bus/pci/devices/*/class").remedy(
+        "put a GPU into this machine, or pass one through to it; the receive path by itself can be tried without \
+         one, into memory of udmabuf or of a DMA heap",
+    )
 }
 
 fn not_here(group: &[&Refused<'_>], state: State) -> Finding {
     let names: Vec<&str> = group.iter().map(|refused| refused.backend).collect();
     let Some(first) = group.first() else { return Finding::new(state, "", "", "") };
-    let reason = first.reason.reason().map(str::to_owned).unwrap_or_else(|| without_remedy(first.reason));
+    let reason = first.reason.reason().unwrap_or("not available").to_owned();
     let state = if first.reason.kind() == ErrorKind::PermissionDenied { State::Unknown } else { state };
     let finding = Finding::new(state, names.join(", "), reason, without_remedy(first.reason));
     let alike = group.iter().all(|refused| refused.reason.remedy_text() == first.reason.remedy_text());
@@ -137,7 +157,7 @@ mod tests {
         let closed = Error::new(ErrorKind::PermissionDenied, "open").on("/dev/udmabuf").remedy("run as root");
         let refusals = [("amdgpu", &first), ("udmabuf", &closed), ("xe", &second)];
         let refusals = refusals.map(|(backend, reason)| Refused { backend, reason });
-        let findings = refused(&Subjects { refused: &refusals, ..Subjects::default() });
+        let findings = refused(&Subjects { refused: &refusals, named_only: true, ..Subjects::default() });
         let summary: Vec<_> =
             findings.iter().map(|f| (f.about.as_str(), f.state, f.remedy.as_deref())).collect();
         assert_eq!(

@@ -114,8 +114,8 @@ fn told(landing: Landing, who: &str, evidence: String) -> Finding {
             evidence,
         )
         .remedy(
-            "none in today's kernels for devmem TCP; the GPU reaches the payload across PCI. Demand device memory \
-             (Require::DeviceLocal) where that is not acceptable, and the bind is refused instead",
+            "nothing keeps it there with devmem TCP in today's kernels, and the GPU reaches the payload across PCI; \
+             where that is not acceptable, demand device memory (Require::DeviceLocal), and the bind is refused",
         ),
         Landing::Refused => Finding::new(
             State::Caution,

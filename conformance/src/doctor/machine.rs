@@ -9,7 +9,7 @@ use devmem_receive::netdev::Netdev;
 use devmem_receive::netlink::{Error, KernelError, Route};
 use nix::errno::Errno;
 
-use super::finding::{Finding, State};
+use super::finding::{AS_ROOT, Finding, State};
 use super::sysfs::text;
 
 /// Capabilities as `/proc/self/status` numbers them (`linux/capability.h`).
@@ -62,7 +62,7 @@ fn privilege() -> Finding {
         format!("this process lacks {}", missing.join("; and ")),
         evidence,
     )
-    .remedy("run this as root, outside of a container that takes these capabilities away")
+    .remedy(AS_ROOT)
 }
 
 /// The loopback interface does no DMA, and how its refusal reads tells how far the kernel got.

@@ -167,3 +167,6 @@ pub fn examine(subjects: &Subjects<'_>) -> Result<Diagnosis> {
         pairs,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use devmem_receive::netdev::QueueKind;
 use devmem_receive::netlink::{Link, LocalAddress, Route};
 use devmem_receive::nic::{Capabilities, Capability, Nic, Occupancy, Selector, Support};
 
-use super::finding::{Finding, State};
+use super::finding::{AS_ROOT, Finding, State};
 use super::{Ability, Device, sysfs};
 
 /// The drivers that have what devmem TCP takes (`queue_mgmt_ops` in `drivers/net/ethernet`, Linux 7.2).
@@ -130,7 +130,10 @@ fn told(capabilities: &Capabilities, name: &str, link: Option<&Link>) -> Vec<Fin
         Some(link) if link.up => no_xdp.as_str(),
         _ => up.as_str(),
     };
-    let more_queues = format!("ethtool -L {name} combined 2, or release the queues that are taken");
+    let more_queues = format!(
+        "raise its receive queues (ethtool -L {name} combined 2) or release those that are taken; where ethtool -l \
+         {name} shows a maximum of 1, whoever made this machine has to give the NIC more"
+    );
     let no_filters = "use a NIC whose driver offers ntuple filters; in a cloud, flow steering may have to be turned \
                       on for the machine type";
     let of = |capability: &Capability, missing: State, yes: &str, no: &str, remedy: Option<&str>| {
@@ -141,9 +144,9 @@ fn told(capabilities: &Capabilities, name: &str, link: Option<&Link>) -> Vec<Fin
         };
         let evidence = format!("{}: {}", capability.found_by, capability.reason);
         let finding = Finding::new(state, capability.name, says, evidence);
-        match (capability.support, capability.remedy, remedy) {
-            (Support::Unknown, Some(remedy), _) => finding.remedy(remedy),
-            (Support::No, _, Some(remedy)) => finding.remedy(remedy),
+        match (capability.support, remedy) {
+            (Support::Unknown, _) => finding.remedy(AS_ROOT),
+            (Support::No, Some(remedy)) => finding.remedy(remedy),
             _ => finding,
         }
     };
@@ -289,7 +292,7 @@ fn occupancy(name: &str, found: Result<Occupancy>) -> Finding {
             "whether another process has it could not be seen",
             format!("{READ}: {} may not be read", folder.display()),
         )
-        .remedy("run this as root"),
+        .remedy(AS_ROOT),
         Ok(_) => Finding::new(State::Ok, ABOUT, "no process has prepared it, and none left it changed", READ),
         Err(error) => {
             Finding::failed(State::Obstacle, ABOUT, "what was left behind on it cannot be understood", &error)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::finding::{Finding, State};
 use super::pair::Conclusion;
-use super::{Device, Diagnosis};
+use super::{Ability, Device, Diagnosis};
 
 /// The widest line where words allow, in characters.
 const WIDTH: usize = 110;
@@ -67,7 +67,13 @@ fn summary(diagnosis: &Diagnosis) -> String {
             (true, false) => "no provider of device memory",
             _ => "no NIC",
         };
-        return format!("Nothing can be received into device memory: there is {missing}.");
+        let unable = |device: &&Device| device.able == Ability::No;
+        let unable: Vec<&str> = diagnosis.nics.iter().filter(unable).map(|nic| nic.name.as_str()).collect();
+        let also = match unable.len() {
+            0 => String::new(),
+            _ => format!(" {} could not receive into it either.", unable.join(", ")),
+        };
+        return format!("Nothing can be received into device memory: there is {missing}.{also}");
     }
     let of = |number: usize| match pairs.len() {
         1 => "The only pair of provider and NIC".to_owned(),
@@ -166,4 +172,52 @@ fn wrapped(text: &mut String, indent: usize, paragraph: &str) {
         first = false;
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::stand_in;
+    use super::*;
+
+    #[test]
+    fn the_verdict_comes_first_and_what_to_do_follows() {
+        let text = write(&stand_in());
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part:?} is not in:\n{text}"));
+        let order = [
+            "The only pair of provider and NIC works by devmem TCP; payload lands in system memory.",
+            "gpu and eth0  works, but lands in system memory: its driver moves it",
+            "1. turn on resizable BAR [gpu, memory vram]",
+            "caution   memory vram: small window",
+            "found by: the driver's answer",
+        ];
+        let places = order.map(place);
+        assert!(places.is_sorted(), "{places:?}\n{text}");
+    }
+
+    #[test]
+    fn a_remedy_for_several_things_is_one_step() {
+        let mut diagnosis = stand_in();
+        let again = diagnosis.providers[0].findings[0].clone();
+        diagnosis.nics[0].findings.push(again);
+        let text = write(&diagnosis);
+        assert!(text.contains("1. turn on resizable BAR [gpu, memory vram; eth0, memory vram]"), "{text}");
+        assert!(!text.contains("  2. "), "{text}");
+    }
+
+    #[test]
+    fn an_empty_machine_says_what_is_missing() {
+        let mut diagnosis = stand_in();
+        (diagnosis.pairs, diagnosis.providers) = (Vec::new(), Vec::new());
+        assert!(write(&diagnosis).contains("there is no provider of device memory."));
+        diagnosis.nics[0].able = Ability::No;
+        assert!(write(&diagnosis).contains("eth0 could not receive"));
+    }
+
+    #[test]
+    fn lines_are_no_wider_than_words_allow() {
+        let mut text = String::new();
+        wrapped(&mut text, 4, &"word ".repeat(100));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with("    ")), "{text}");
+    }
 }
