@@ -30,6 +30,11 @@ pub(super) enum Command {
     Merge(MergeOptions),
     /// Put back the settings of NICs that a killed run left changed.
     Restore(RestoreOptions),
+    /// Tell what this machine can do and what stands in the way, before any check.
+    ///
+    /// Looks at the kernel, every provider, every NIC and each pair of the two; changes nothing. Exit status: 0 if at
+    /// least one pair can receive, 2 for bad usage, 3 if none can or what decides could not be seen.
+    Doctor(DoctorOptions),
 }
 
 /// How a report is printed.
@@ -125,6 +130,19 @@ pub(super) struct RestoreOptions {
     /// A NIC; by default all of this network namespace.
     #[arg(value_name = "NIC")]
     pub(super) nic: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorOptions {
+    /// A provider: its name, a PCI address or a device node; may be repeated. By default all of this machine.
+    #[arg(long = "provider", value_name = "PROVIDER")]
+    pub(super) providers: Vec<String>,
+    /// A NIC: its interface, PCI address or IP address; may be repeated. By default all of this network namespace.
+    #[arg(long = "nic", value_name = "NIC")]
+    pub(super) nics: Vec<String>,
+    /// One object; see the documentation.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// A part of the checks, as it is written: from 1.
