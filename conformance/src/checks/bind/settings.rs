@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "smallest_buffer",
         "The smallest buffer that the provider has can be bound, or is refused with a reason.",
-        &[Fault::WrongRefusal, Fault::BindsNothing, Fault::WrongBinding],
+        &[Fault::BindsNothing, Fault::WrongBinding],
         smallest_buffer,
     ),
 ];
