@@ -1,5 +1,8 @@
 //! `devmem-conformance doctor` on the machine that runs the tests, whatever it has.
 
+// The helpers outside of #[test] functions are test code too.
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output};
 use std::sync::Arc;
 

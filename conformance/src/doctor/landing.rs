@@ -114,8 +114,8 @@ fn told(landing: Landing, who: &str, evidence: String) -> Finding {
             evidence,
         )
         .remedy(
-            "nothing keeps it there with devmem TCP in today's kernels, and the GPU reaches the payload across PCI; \
-             where that is not acceptable, demand device memory (Require::DeviceLocal), and the bind is refused",
+            "demand device memory (Require::DeviceLocal) where system memory is not acceptable: the bind is then refused. \
+             Nothing keeps a buffer of this driver in device memory for devmem TCP in today's kernels",
         ),
         Landing::Refused => Finding::new(
             State::Caution,

@@ -1,6 +1,6 @@
 //! A provider and a NIC: whether payload can be received, and where it comes to lie.
 
-use devmem_provider::topology::{Machine, Route, Verdict};
+use devmem_provider::topology::{Machine, Verdict};
 use devmem_provider::{DeviceKind, PciAddress, Provider};
 use devmem_receive::nic::Nic;
 use serde::{Deserialize, Serialize};
@@ -188,9 +188,7 @@ fn peer_to_peer(looked: &LookedProvider, gpu: PciAddress, nic: PciAddress) -> Ve
     let evidence = topology.evidence().join("; ");
     let finding = match &topology.verdict {
         Verdict::Reachable(route) => {
-            let direct = matches!(route, Route::BusAddresses { .. });
-            let way = if direct { "directly through a switch" } else { "through the host bridge" };
-            let says = format!("the NIC reaches the GPU's memory {way} ({route}). {SINCE}");
+            let says = format!("the NIC reaches the GPU's memory {route}. {SINCE}");
             Finding::new(State::Note, ABOUT, says, evidence)
         }
         Verdict::NotReachable(obstacle) => {
