@@ -48,12 +48,6 @@ pub(super) const CHECKS: &[Check] = &[
         of_another_connection,
     ),
     check(
-        "many_small_places",
-        "More places than there are pages in the buffer, of a byte each, come back one by one.",
-        &[Fault::LosesTokens],
-        many_small_places,
-    ),
-    check(
         "closing_gives_back",
         "A connection that is closed gives back all that it holds.",
         &[Fault::DeniesDetached],
@@ -139,20 +133,6 @@ fn of_another_connection(context: &Context<'_>) -> Outcome {
     owner.incoming.release(&places)?;
     owner.drain(&setup.mapping, bytes)?;
     other.drain(&setup.mapping, bytes)?;
-    Ok(Finding::Pass)
-}
-
-fn many_small_places(context: &Context<'_>) -> Outcome {
-    let (setup, mut session) = (Setup::new(context)?, context.peer()?);
-    let bytes = setup.buffer.size() / devmem_provider::base_page_size() + 500;
-    let listener = setup.listen(context, Family::V4)?;
-    let mut script = script(listener.local_addr()?, sends(bytes));
-    script.no_delay = true;
-    if let Some(crate::peer::Step::Write { chunk, .. }) = script.steps.first_mut() {
-        *chunk = 1;
-    }
-    let mut connection = setup.accept(&listener, &mut session, script, options())?;
-    connection.drain(&setup.mapping, bytes)?;
     Ok(Finding::Pass)
 }
 
