@@ -19,7 +19,7 @@ pub(super) fn words(entries: &[&Entry]) -> Option<String> {
     }
     // A pass means that the memory is where it was asked to be.
     let counts = Counts::count(entries.iter().copied());
-    (counts.worst() == Some(Verdict::Pass)).then(|| "memory where it was asked to be".to_owned())
+    (counts.worst() == Some(Verdict::Pass)).then(|| "memory stays where asked".to_owned())
 }
 
 /// "before → after" from the sentence in which a pin tells that memory moved: `system (gtt) (was device-local (vram))`.
