@@ -22,14 +22,38 @@ pub enum Group {
     CpuAccess,
     /// sync_files, and order against other devices.
     Fences,
+    /// Where memory is while a NIC holds it.
+    Pin,
+    /// Binding memory to queues of a NIC, and what the kernel refuses.
+    Bind,
+    /// Receiving: every byte, in order, where it is said to be.
+    Receive,
+    /// Giving memory back to the NIC.
+    Tokens,
+    /// What outlives what, and what is torn away meanwhile.
+    Lifetime,
     /// What is left behind.
     Resources,
+    /// How fast; reported, never judged.
+    Performance,
 }
 
 impl Group {
     /// All groups, in the order in which they run.
-    pub const ALL: [Self; 6] =
-        [Self::Identity, Self::Allocate, Self::Export, Self::CpuAccess, Self::Fences, Self::Resources];
+    pub const ALL: [Self; 12] = [
+        Self::Identity,
+        Self::Allocate,
+        Self::Export,
+        Self::CpuAccess,
+        Self::Fences,
+        Self::Resources,
+        Self::Pin,
+        Self::Bind,
+        Self::Receive,
+        Self::Tokens,
+        Self::Lifetime,
+        Self::Performance,
+    ];
 
     /// Its name, the first part of its checks' names.
     #[must_use]
@@ -41,6 +65,12 @@ impl Group {
             Self::CpuAccess => "cpu-access",
             Self::Fences => "fences",
             Self::Resources => "resources",
+            Self::Pin => "pin",
+            Self::Bind => "bind",
+            Self::Receive => "receive",
+            Self::Tokens => "tokens",
+            Self::Lifetime => "lifetime",
+            Self::Performance => "performance",
         }
     }
 }
@@ -76,6 +106,12 @@ pub struct Check {
 }
 
 impl Check {
+    /// Whether it is about a receive path, and so done for each of them.
+    #[must_use]
+    pub fn is_about_a_path(&self) -> bool {
+        self.needs.contains(&Need::Nic)
+    }
+
     /// Its full name, `group::name`.
     #[must_use]
     pub fn full_name(&self) -> String {

@@ -3,19 +3,46 @@
 use devmem_provider::{Buffer, DmaBuf, Provider, Request, base_page_size};
 
 use crate::environment::Environment;
+use crate::nic_under_test::NicUnderTest;
+use crate::path::ReceivePath;
+use crate::peer::Session;
+use crate::verdict::{Skip, Stop};
 
 /// What a check works with: a provider, and the machine around it.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'run> {
     provider: &'run dyn Provider,
     environment: &'run Environment,
+    path: Option<&'run dyn ReceivePath>,
 }
 
 impl<'run> Context<'run> {
-    /// Checks `provider` in `environment`.
+    /// Checks `provider` in `environment`, with the receive path if there is one.
     #[must_use]
-    pub fn new(provider: &'run dyn Provider, environment: &'run Environment) -> Self {
-        Self { provider, environment }
+    pub fn new(
+        provider: &'run dyn Provider,
+        environment: &'run Environment,
+        path: Option<&'run dyn ReceivePath>,
+    ) -> Self {
+        Self { provider, environment, path }
+    }
+
+    /// The receive path that is checked.
+    ///
+    /// # Errors
+    ///
+    /// A skip if none is: only a check that needs a NIC may ask.
+    pub fn path(&self) -> Result<&'run dyn ReceivePath, Stop> {
+        self.path.ok_or_else(|| Stop::Skip(no_nic()))
+    }
+
+    /// The NIC whose receive path is checked.
+    ///
+    /// # Errors
+    ///
+    /// A skip if none was named.
+    pub fn nic(&self) -> Result<&'run NicUnderTest, Stop> {
+        self.environment.nic.as_ref().ok_or_else(|| Stop::Skip(no_nic()))
     }
 
     /// The provider that is checked.
@@ -28,6 +55,16 @@ impl<'run> Context<'run> {
     #[must_use]
     pub fn environment(&self) -> &'run Environment {
         self.environment
+    }
+
+    /// A session with the peer.
+    ///
+    /// # Errors
+    ///
+    /// A skip if none was named; otherwise it cannot be reached.
+    pub(crate) fn peer(&self) -> Result<Session, Stop> {
+        let choice = self.environment.peer.as_ref().ok_or_else(|| Stop::Skip(no_peer()))?;
+        Ok(Session::open(self, choice)?)
     }
 
     /// The size of a buffer where none matters, in bytes: what fits the granularity of every heap.
@@ -65,5 +102,23 @@ impl<'run> Context<'run> {
     /// What the provider returns.
     pub fn dma_buf(&self) -> devmem_provider::Result<DmaBuf> {
         self.buffer()?.export()
+    }
+}
+
+/// Why nothing can be said of a receive path without a NIC.
+pub(crate) fn no_nic() -> Skip {
+    Skip {
+        reason: "no NIC was named".to_owned(),
+        found_by: "the environment of the run".to_owned(),
+        remedy: Some("name one: `--nic eth1`, and the peer that sends to it".to_owned()),
+    }
+}
+
+/// Why nothing can be received without a peer.
+pub(crate) fn no_peer() -> Skip {
+    Skip {
+        reason: "no peer was named".to_owned(),
+        found_by: "the environment of the run".to_owned(),
+        remedy: Some("name who sends: `--peer-namespace /run/netns/peer`".to_owned()),
     }
 }

@@ -1,7 +1,12 @@
 //! The machine that a provider is checked on, as far as the caller has to tell.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::nic_under_test::NicUnderTest;
+use crate::path::{DevmemTcp, ReceivePath};
+use crate::peer::PeerChoice;
 
 /// The machine around a provider.
 #[derive(Debug, Clone)]
@@ -18,6 +23,12 @@ pub struct Environment {
     pub filters: Vec<String>,
     /// Every `count`-th check alone, from the `index`-th on: to divide a run among machines.
     pub shard: Option<Shard>,
+    /// The NIC whose receive paths are checked; without one, the provider alone is.
+    pub nic: Option<NicUnderTest>,
+    /// Who sends to it; without a peer nothing is received.
+    pub peer: Option<PeerChoice>,
+    /// The receive paths: devmem TCP if nothing else is said.
+    pub paths: Vec<Arc<dyn ReceivePath>>,
 }
 
 /// A part of the checks.
@@ -38,6 +49,9 @@ impl Default for Environment {
             limit: None,
             filters: Vec::new(),
             shard: None,
+            nic: None,
+            peer: None,
+            paths: vec![Arc::new(DevmemTcp)],
         }
     }
 }

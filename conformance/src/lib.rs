@@ -26,14 +26,20 @@
 mod check;
 pub mod checks;
 mod context;
+pub mod doctor;
 mod environment;
 pub mod faults;
 mod isolation;
 mod kernel_log;
 mod known;
 mod need;
+mod nic_guard;
+mod nic_under_test;
+pub mod path;
+pub mod peer;
 pub mod report;
 mod run;
+mod setup;
 mod verdict;
 
 pub use check::{Check, Group};
@@ -41,6 +47,7 @@ pub use context::Context;
 pub use environment::{Environment, Shard};
 pub use faults::Fault;
 pub use need::Need;
+pub use nic_under_test::{Family, NicUnderTest};
 pub use report::Report;
 pub use run::{Progress, Quiet, run, run_with};
 pub use verdict::{Finding, Outcome, Skip, Stop, Verdict};

@@ -5,7 +5,9 @@ use std::fmt;
 use devmem_provider::dma_buf::FenceUse;
 use devmem_provider::{Capabilities, DmaBuf, ErrorKind};
 
-use crate::context::Context;
+use devmem_receive::nic::Support;
+
+use crate::context::{Context, no_nic, no_peer};
 use crate::verdict::Skip;
 
 /// Something that must be there for a check to say anything.
@@ -18,6 +20,10 @@ pub enum Need {
     Lack(Capabilities),
     /// The kernel has sync_files.
     SyncFile,
+    /// A NIC that can receive into device memory. Checks with this need are done for each receive path.
+    Nic,
+    /// A machine that sends to it.
+    Peer,
     /// `/proc` shows this process's descriptors.
     Proc,
 }
@@ -40,6 +46,11 @@ impl Need {
                 Err(says(format!("the provider offers {}", names(unwanted & told))))
             }
             Self::Capability(_) | Self::Lack(_) => Ok(()),
+            Self::Nic => can_receive(context),
+            Self::Peer => match context.environment().peer {
+                Some(_) => Ok(()),
+                None => Err(no_peer()),
+            },
             Self::SyncFile => {
                 let attempt = || {
                     let exported = context.dma_buf()?;
@@ -71,9 +82,31 @@ impl fmt::Display for Need {
             Self::Capability(wanted) => f.write_str(&names(*wanted)),
             Self::Lack(unwanted) => write!(f, "no {}", names(*unwanted)),
             Self::SyncFile => f.write_str("sync_files in the kernel"),
+            Self::Nic => f.write_str("a NIC that can receive into device memory"),
+            Self::Peer => f.write_str("a machine that sends"),
             Self::Proc => f.write_str("/proc"),
         }
     }
+}
+
+/// Whether the NIC can receive, as far as that is seen without changing anything.
+fn can_receive(context: &Context<'_>) -> Result<(), Skip> {
+    let nic = context.environment().nic.as_ref().ok_or_else(no_nic)?;
+    let refused = |error: devmem_provider::Error| Skip {
+        reason: error.to_string(),
+        found_by: error.operation().to_owned(),
+        remedy: error.remedy_text().map(str::to_owned),
+    };
+    let can = nic.open().and_then(|nic| nic.capabilities()).map_err(refused)?;
+    if can.can_receive() != Support::No {
+        return Ok(());
+    }
+    let missing = can.iter().find(|capability| capability.support == Support::No);
+    Err(Skip {
+        reason: missing.map(ToString::to_string).unwrap_or_default(),
+        found_by: missing.map_or("the NIC's capabilities", |capability| capability.found_by).to_owned(),
+        remedy: missing.and_then(|capability| capability.remedy).map(str::to_owned),
+    })
 }
 
 /// The names of capabilities, as in the provider's interface.

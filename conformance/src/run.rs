@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use devmem_provider::Provider;
+use devmem_provider::{Error, Provider};
 
 use crate::check::Check;
 use crate::checks::{CHECKS, ROLES};
 use crate::context::Context;
 use crate::environment::Environment;
-use crate::isolation::{Assignment, Ended, in_a_process_of_its_own};
+use crate::isolation::{Assignment, Ended, Subject, in_a_process_of_its_own};
 use crate::kernel_log::KernelLog;
 use crate::known::known;
+use crate::nic_guard::NicGuard;
 use crate::report::{Entry, Machine, Report};
 use crate::verdict::{Finding, Skip, Stop, Verdict};
 
@@ -44,31 +45,93 @@ pub fn run_with(provider: &dyn Provider, environment: &Environment, progress: &m
     let name = &provider.identity().name;
     if let Some(assignment) = Assignment::of_this_process() {
         if assignment.is_about(name) {
-            assignment.perform(CHECKS, ROLES, &Context::new(provider, environment));
+            let path = assignment.path(&environment.paths);
+            assignment.perform(CHECKS, ROLES, &Context::new(provider, environment, path));
         }
         return Report::new(Machine::this(), provider.identity());
     }
-    let mut report = Report::new(Machine::this(), provider.identity());
-    let mut verdicts = BTreeMap::new();
+    let mut run = Run {
+        environment,
+        provider,
+        report: Report::new(Machine::this(), provider.identity()),
+        log: KernelLog::from_now(),
+        guard: None,
+        trouble: None,
+    };
+    if let Some(nic) = &environment.nic {
+        match nic.open().and_then(NicGuard::new) {
+            Ok(guard) => run.guard = Some(guard),
+            Err(error) => run.trouble = Some(error),
+        }
+    }
     let chosen = chosen(CHECKS, environment);
-    let mut log = KernelLog::from_now();
-    for (index, check) in chosen.iter().enumerate() {
-        progress.begins(check, index + 1, chosen.len());
+    let paths = if environment.nic.is_some() { environment.paths.as_slice() } else { &[] };
+    let (of_path, alone): (Vec<&Check>, Vec<&Check>) =
+        chosen.into_iter().partition(|check| !paths.is_empty() && check.is_about_a_path());
+    let mut work: Vec<(Option<&str>, &Check)> = alone.into_iter().map(|check| (None, check)).collect();
+    for path in paths {
+        work.extend(of_path.iter().map(|&check| (Some(path.name()), check)));
+    }
+    // Verdicts are known by the check's name: that of a path's check is the last path's, which is the one that runs.
+    let mut verdicts = BTreeMap::new();
+    for (index, &(path, check)) in work.iter().enumerate() {
+        progress.begins(check, index + 1, work.len());
+        let entry = run.judged(path, check, &verdicts);
+        verdicts.insert(entry.check.clone(), entry.verdict);
+        progress.ended(&entry);
+        run.report.entries.push(entry);
+    }
+    run.report
+}
+
+/// A run over one provider.
+struct Run<'run> {
+    environment: &'run Environment,
+    provider: &'run dyn Provider,
+    report: Report,
+    log: KernelLog,
+    guard: Option<NicGuard>,
+    /// Why the NIC cannot be checked.
+    trouble: Option<Error>,
+}
+
+impl Run<'_> {
+    fn judged(&mut self, path: Option<&str>, check: &Check, verdicts: &BTreeMap<String, Verdict>) -> Entry {
         let full_name = check.full_name();
-        let ended = match unmet(check, &verdicts) {
-            Some(skip) => Ended::at_once(Err(Stop::Skip(skip))),
-            None => {
-                let limit = environment.limit.map_or(check.limit, |limit| limit.min(check.limit));
-                in_a_process_of_its_own(&environment.arguments, name, &full_name, limit)
+        let unusable = self.trouble.as_ref().filter(|_| check.is_about_a_path()).map(Stop::skip);
+        let ended = match (unusable, unmet(check, verdicts)) {
+            (Some(stop), _) => Ended::at_once(Err(stop)),
+            (None, Some(skip)) => Ended::at_once(Err(Stop::Skip(skip))),
+            (None, None) => {
+                let limit = self.environment.limit.map_or(check.limit, |limit| limit.min(check.limit));
+                let subject = Subject {
+                    provider: &self.provider.identity().name,
+                    path: path.unwrap_or_default(),
+                    check: &full_name,
+                };
+                in_a_process_of_its_own(&self.environment.arguments, subject, limit)
             }
         };
-        let mut entry = judge(check, ended, log.new_lines());
-        known(&mut entry, provider.identity(), &report.machine);
-        verdicts.insert(full_name, entry.verdict);
-        progress.ended(&entry);
-        report.entries.push(entry);
+        let ended = if path.is_some() { self.with_the_nic_put_back(ended) } else { ended };
+        let mut entry = judge(check, path, ended, self.log.new_lines());
+        known(&mut entry, self.provider.identity(), &self.report.machine);
+        entry
     }
-    report
+
+    /// A check that leaves the NIC changed has failed, whatever it says.
+    fn with_the_nic_put_back(&self, mut ended: Ended) -> Ended {
+        let Some(guard) = &self.guard else { return ended };
+        let reason = match guard.restored() {
+            Ok(differences) if differences.is_empty() => return ended,
+            Ok(differences) => format!("the NIC was left changed: {}", differences.join(", ")),
+            Err(error) => format!("the NIC could not be put back: {error}"),
+        };
+        ended.outcome = Err(match ended.outcome {
+            Err(Stop::Fail(first)) => Stop::Fail(format!("{first}; {reason}")),
+            _ => Stop::Fail(reason),
+        });
+        ended
+    }
 }
 
 /// The checks that the filters and the shard choose, in the order in which they run.
@@ -92,9 +155,9 @@ fn unmet(check: &Check, verdicts: &BTreeMap<String, Verdict>) -> Option<Skip> {
     })
 }
 
-fn judge(check: &Check, ended: Ended, kernel_log: Vec<String>) -> Entry {
+fn judge(check: &Check, path: Option<&str>, ended: Ended, kernel_log: Vec<String>) -> Entry {
     let mut entry = Entry {
-        path: None,
+        path: path.map(str::to_owned),
         check: check.full_name(),
         verdict: Verdict::Pass,
         reason: None,

@@ -1,57 +1,92 @@
 //! The checks, a module for each group.
 
 mod allocate;
+mod bind;
 mod cpu_access;
 mod export;
 mod fences;
 mod identity;
+mod lifetime;
+mod performance;
+mod pin;
+mod receive;
 mod resources;
+mod tokens;
 
 use std::time::Duration;
 
 use devmem_provider::{ErrorKind, Result};
 
-use crate::check::Check;
+use crate::check::{Check, Group, LIMIT};
+use crate::context::Context;
+use crate::faults::Fault;
 use crate::isolation::Role;
-use crate::verdict::Stop;
+use crate::need::Need;
+use crate::peer::{self, PEER};
+use crate::verdict::{Outcome, Stop};
 
 /// How long work that nobody holds up may take on the slowest device.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All checks, in the order in which they run: what others build on comes first.
-pub const CHECKS: &[Check] = &{
-    const GROUPS: [&[Check]; 6] = [
-        identity::CHECKS,
-        allocate::CHECKS,
-        export::CHECKS,
-        cpu_access::CHECKS,
-        fences::CHECKS,
-        resources::CHECKS,
-    ];
-    const COUNT: usize = {
-        let (mut count, mut group) = (0, 0);
-        while group < GROUPS.len() {
-            count += GROUPS[group].len();
-            group += 1;
-        }
-        count
-    };
-    let mut all = [GROUPS[0][0]; COUNT];
-    let (mut next, mut group) = (0, 0);
-    while group < GROUPS.len() {
+pub const CHECKS: &[Check] = &all::<{ count(GROUPS) }>(GROUPS);
+
+const GROUPS: &[&[Check]] = &[
+    identity::CHECKS,
+    allocate::CHECKS,
+    export::CHECKS,
+    cpu_access::CHECKS,
+    fences::CHECKS,
+    resources::CHECKS,
+    pin::CHECKS,
+    bind::CHECKS,
+    receive::CHECKS,
+    tokens::CHECKS,
+    lifetime::CHECKS,
+    performance::CHECKS,
+];
+
+/// How many checks there are in all parts.
+const fn count(parts: &[&[Check]]) -> usize {
+    let (mut count, mut part) = (0, 0);
+    while part < parts.len() {
+        count += parts[part].len();
+        part += 1;
+    }
+    count
+}
+
+/// The checks of all parts, one after the other. The first part has one at least.
+const fn all<const COUNT: usize>(parts: &[&[Check]]) -> [Check; COUNT] {
+    let mut all = [parts[0][0]; COUNT];
+    let (mut next, mut part) = (0, 0);
+    while part < parts.len() {
         let mut index = 0;
-        while index < GROUPS[group].len() {
-            all[next] = GROUPS[group][index];
+        while index < parts[part].len() {
+            all[next] = parts[part][index];
             next += 1;
             index += 1;
         }
-        group += 1;
+        part += 1;
     }
     all
-};
+}
+
+/// A check of a receive path, with the usual time limit.
+const fn path_check(
+    group: Group,
+    name: &'static str,
+    proves: &'static str,
+    needs: &'static [Need],
+    after: &'static [&'static str],
+    catches: &'static [Fault],
+    run: fn(&Context<'_>) -> Outcome,
+) -> Check {
+    Check { group, name, proves, needs, after, limit: LIMIT, catches, run }
+}
 
 /// What companions of checks do.
-pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader)];
+pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader), (PEER, peer::serve)];
 
 /// Stops unless something was refused, with one of these kinds and something to try next.
 fn refused<T>(what: &str, result: Result<T>, kinds: &[ErrorKind]) -> std::result::Result<(), Stop> {

@@ -26,6 +26,15 @@ pub(super) enum Command {
     Explain(ExplainOptions),
     /// Tell what changed between two reports.
     Compare(CompareOptions),
+    /// Join reports of several runs into one: of shards, machines or kernels.
+    Merge(MergeOptions),
+    /// Put back the settings of NICs that a killed run left changed.
+    Restore(RestoreOptions),
+    /// Tell what this machine can do and what stands in the way, before any check.
+    ///
+    /// Looks at the kernel, every provider, every NIC and each pair of the two; changes nothing. Exit status: 0 if at
+    /// least one pair can receive, 2 for bad usage, 3 if none can or what decides could not be seen.
+    Doctor(DoctorOptions),
 }
 
 /// How a report is printed.
@@ -43,11 +52,31 @@ pub(super) enum Format {
     Html,
 }
 
+/// A receive path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PathName {
+    /// devmem TCP.
+    DevmemTcp,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct RunOptions {
     /// A provider: its name, a PCI address or a device node; may be repeated. By default all of this machine.
     #[arg(long = "provider", value_name = "PROVIDER")]
     pub(super) providers: Vec<String>,
+    /// The NIC whose receive path is checked: its interface, PCI address or an IP address of it. Without one, providers
+    /// alone are checked.
+    #[arg(long, value_name = "NIC")]
+    pub(super) nic: Option<String>,
+    /// The TCP port of the NIC that the peer connects to.
+    #[arg(long, value_name = "PORT", default_value_t = 5201, requires = "nic")]
+    pub(super) port: u16,
+    /// The peer is another NIC of this machine, in this network namespace.
+    #[arg(long, value_name = "FILE", requires = "nic")]
+    pub(super) peer_namespace: Option<PathBuf>,
+    /// The receive path; may be repeated. By default all.
+    #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
+    pub(super) paths: Vec<PathName>,
     /// Only checks whose name contains this; may be repeated.
     #[arg(long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
@@ -81,6 +110,39 @@ pub(super) struct CompareOptions {
     pub(super) before: PathBuf,
     /// Another one.
     pub(super) after: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MergeOptions {
+    /// Reports as JSON.
+    #[arg(required = true)]
+    pub(super) reports: Vec<PathBuf>,
+    /// How the joined report is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+    /// Write it into this folder in every format as well.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreOptions {
+    /// A NIC; by default all of this network namespace.
+    #[arg(value_name = "NIC")]
+    pub(super) nic: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorOptions {
+    /// A provider: its name, a PCI address or a device node; may be repeated. By default all of this machine.
+    #[arg(long = "provider", value_name = "PROVIDER")]
+    pub(super) providers: Vec<String>,
+    /// A NIC: its interface, PCI address or IP address; may be repeated. By default all of this network namespace.
+    #[arg(long = "nic", value_name = "NIC")]
+    pub(super) nics: Vec<String>,
+    /// One object; see the documentation.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// A part of the checks, as it is written: from 1.

@@ -1,8 +1,10 @@
 //! The command line.
 
 mod arguments;
+mod doctor;
 mod list;
 mod reports;
+mod restore;
 mod run;
 
 use std::process::ExitCode;
@@ -20,7 +22,7 @@ enum Status {
     Failure = 1,
     /// What was asked for makes no sense, or a file cannot be read or written. (clap's own status for bad usage.)
     Usage = 2,
-    /// There is nothing to check on this machine.
+    /// There is nothing to check on this machine, or nothing that can receive.
     Nothing = 3,
 }
 
@@ -31,6 +33,9 @@ pub(super) fn main() -> ExitCode {
         Command::List(options) => list::list(options),
         Command::Explain(options) => list::explain(options),
         Command::Compare(options) => reports::compare(options),
+        Command::Merge(options) => reports::merge(options),
+        Command::Restore(options) => restore::restore(options),
+        Command::Doctor(options) => doctor::doctor(options),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("devmem-conformance: {error}");

@@ -1,4 +1,4 @@
-//! `compare`.
+//! `compare` and `merge`.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use devmem_conformance::report::{compare::compare as differences, json};
 use devmem_provider::{Error, Result};
 
 use super::Status;
-use super::arguments::CompareOptions;
-use super::run::print;
+use super::arguments::{CompareOptions, MergeOptions};
+use super::run::{print, publish};
 
 pub(super) fn compare(options: &CompareOptions) -> Result<Status> {
     let changes = differences(&read(&options.before)?, &read(&options.after)?);
@@ -16,6 +16,14 @@ pub(super) fn compare(options: &CompareOptions) -> Result<Status> {
     print(&lines)?;
     let regressed = changes.iter().any(devmem_conformance::report::compare::Change::is_regression);
     Ok(if regressed { Status::Failure } else { Status::Success })
+}
+
+pub(super) fn merge(options: &MergeOptions) -> Result<Status> {
+    let mut reports = Vec::new();
+    for path in &options.reports {
+        reports.extend(read(path)?);
+    }
+    publish(&reports, options.format, options.out.as_deref())
 }
 
 fn read(path: &Path) -> Result<Vec<Report>> {

@@ -1,17 +1,21 @@
 //! `run`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use devmem_backends::discover;
+use devmem_conformance::path::{DevmemTcp, ReceivePath};
+use devmem_conformance::peer::PeerChoice;
 use devmem_conformance::report::{self, Entry};
-use devmem_conformance::{Check, Environment, Progress, Report, run_with};
+use devmem_conformance::{Check, Environment, NicUnderTest, Progress, Report, run_with};
 use devmem_provider::{Error, Provider, Result};
 
 use super::Status;
-use super::arguments::{Format, RunOptions};
+use super::arguments::{Format, PathName, RunOptions};
 
 pub(super) fn run(options: &RunOptions) -> Result<Status> {
     let providers = providers(options)?;
@@ -24,19 +28,22 @@ pub(super) fn run(options: &RunOptions) -> Result<Status> {
     }
     let mut reports = Vec::new();
     for provider in providers {
-        let mut environment = Environment::default();
         let name = provider.identity().name.clone();
-        environment.arguments = ["run", "--provider", &name].map(Into::into).to_vec();
-        environment.filters.clone_from(&options.filters);
-        environment.shard = options.shard.map(|part| part.0);
+        let environment = environment(options, &name);
         reports.push(run_with(&*provider, &environment, &mut Line { provider: name }));
     }
     if reports.iter().all(|report| report.entries.is_empty()) {
         eprintln!("no check was chosen; `devmem-conformance list` shows them all");
         return Ok(Status::Nothing);
     }
-    print(&rendered(options.format, &reports))?;
-    if let Some(folder) = &options.out {
+    publish(&reports, options.format, options.out.as_deref())
+}
+
+/// Prints reports, and writes them into a folder in every format.
+pub(super) fn publish(reports: &[Report], format: Format, folder: Option<&Path>) -> Result<Status> {
+    print(&rendered(format, reports))?;
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).map_err(|error| Error::from_io(error, "create").on(folder.display()))?;
         for (name, format) in [
             ("report.txt", Format::Text),
             ("report.ktap", Format::Ktap),
@@ -44,10 +51,40 @@ pub(super) fn run(options: &RunOptions) -> Result<Status> {
             ("report.json", Format::Json),
             ("report.html", Format::Html),
         ] {
-            write(&folder.join(name), &rendered(format, &reports))?;
+            write(&folder.join(name), &rendered(format, reports))?;
         }
     }
     Ok(if reports.iter().all(Report::is_success) { Status::Success } else { Status::Failure })
+}
+
+/// The machine around the provider of this name, as the options tell.
+fn environment(options: &RunOptions, provider: &str) -> Environment {
+    let mut environment = Environment::default();
+    environment.arguments = ["run", "--provider", provider].map(OsString::from).to_vec();
+    environment.filters.clone_from(&options.filters);
+    environment.shard = options.shard.map(|part| part.0);
+    let Some(selector) = &options.nic else { return environment };
+    let mut nic = NicUnderTest::new(selector);
+    nic.port = options.port;
+    let mut add = |option: &str, value: OsString| environment.arguments.extend([option.into(), value]);
+    add("--nic", selector.into());
+    add("--port", options.port.to_string().into());
+    for path in options.paths.iter().filter_map(PathName::to_possible_value) {
+        add("--path", path.get_name().into());
+    }
+    if let Some(namespace) = &options.peer_namespace {
+        add("--peer-namespace", namespace.into());
+        environment.peer = Some(PeerChoice::Namespace(namespace.clone()));
+    }
+    environment.nic = Some(nic);
+    if !options.paths.is_empty() {
+        environment.paths = options
+            .paths
+            .iter()
+            .map(|PathName::DevmemTcp| -> Arc<dyn ReceivePath> { Arc::new(DevmemTcp) })
+            .collect();
+    }
+    environment
 }
 
 fn providers(options: &RunOptions) -> Result<Vec<Arc<dyn Provider>>> {

@@ -1,7 +1,9 @@
-//! Providers that are wrong on purpose: what the checks are checked with.
+//! Providers and receive paths that are wrong on purpose: what the checks are checked with.
 
+mod path;
 mod provider;
 
+pub use path::FaultyPath;
 pub use provider::FaultyProvider;
 
 /// What is wrong.
@@ -54,7 +56,7 @@ pub enum Fault {
     UnknownResidency,
     /// The residency is told without evidence.
     NoEvidence,
-    /// Looking at the residency changes it.
+    /// Every second look finds the memory elsewhere.
     MovingLook,
     /// Only one buffer can be had at a time.
     OneBuffer,
@@ -68,11 +70,63 @@ pub enum Fault {
     Panics,
     /// A capability is told that the provider does not have.
     FalseCapability,
+    /// Every bind is refused.
+    RefusesBind,
+    /// A bind succeeds and nothing is bound.
+    BindsNothing,
+    /// A bind that is refused is reported as done.
+    BindsAnything,
+    /// A refused bind does not say why.
+    WrongRefusal,
+    /// A refused bind keeps a reference to the buffer.
+    KeepsRefused,
+    /// Only the first of several queues is bound.
+    ForgetsQueues,
+    /// The binding is told with another number than it has.
+    WrongBinding,
+    /// A binding is never let go.
+    LeaksBinding,
+    /// Detaching is told to be complete while memory is still in use.
+    ClaimsDetached,
+    /// Detaching is never told to be complete.
+    DeniesDetached,
+    /// A bind leaves a setting of the NIC changed.
+    ChangesNic,
+    /// Fragments are reported a page away from their bytes.
+    WrongOffset,
+    /// Fragments are reported a byte longer than they are.
+    WrongLength,
+    /// Fragments are reported outside of the buffer.
+    OutsideBuffer,
+    /// Received pieces come in another order than they were sent in.
+    SwapsFragments,
+    /// Received pieces are left out.
+    DropsBytes,
+    /// Received pieces are reported twice.
+    ReportsTwice,
+    /// What lies in the buffer is told to be in host memory.
+    LinearInstead,
+    /// What is given back never gets to the NIC.
+    LosesTokens,
+    /// What is held is given back to the NIC at once.
+    ReleasesEarly,
+    /// A stream ends before its end.
+    InventsEnd,
+    /// A stream's end is told as an error.
+    HidesEnd,
+    /// Errors of a stream are told as its end, or not at all.
+    SwallowsErrors,
+    /// What is only to be shown is taken.
+    PeekTakes,
+    /// Receiving never returns.
+    ReceiveHangs,
+    /// Receiving ends the process with a signal.
+    ReceiveCrashes,
 }
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 56] = [
         Self::Nameless,
         Self::WrongKind,
         Self::NoHeaps,
@@ -103,5 +157,31 @@ impl Fault {
         Self::Crashes,
         Self::Panics,
         Self::FalseCapability,
+        Self::RefusesBind,
+        Self::BindsNothing,
+        Self::BindsAnything,
+        Self::WrongRefusal,
+        Self::KeepsRefused,
+        Self::ForgetsQueues,
+        Self::WrongBinding,
+        Self::LeaksBinding,
+        Self::ClaimsDetached,
+        Self::DeniesDetached,
+        Self::ChangesNic,
+        Self::WrongOffset,
+        Self::WrongLength,
+        Self::OutsideBuffer,
+        Self::SwapsFragments,
+        Self::DropsBytes,
+        Self::ReportsTwice,
+        Self::LinearInstead,
+        Self::LosesTokens,
+        Self::ReleasesEarly,
+        Self::InventsEnd,
+        Self::HidesEnd,
+        Self::SwallowsErrors,
+        Self::PeekTakes,
+        Self::ReceiveHangs,
+        Self::ReceiveCrashes,
     ];
 }

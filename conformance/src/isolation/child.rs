@@ -5,16 +5,22 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::{ASSIGNMENT, COMPANION, Link, Message, Role};
+use devmem_receive::nic;
+use nix::sys::signal::Signal;
+
 use crate::check::Check;
 use crate::context::Context;
+use crate::path::ReceivePath;
 use crate::verdict::Stop;
 
 /// What this process was started to check.
 #[derive(Debug)]
 pub(crate) struct Assignment {
     provider: String,
+    path: String,
     check: String,
 }
 
@@ -22,8 +28,16 @@ impl Assignment {
     /// The assignment of this process, if it has one.
     pub(crate) fn of_this_process() -> Option<Self> {
         let assignment = std::env::var(ASSIGNMENT).ok()?;
-        let (provider, check) = assignment.split_once('\n')?;
-        Some(Self { provider: provider.to_owned(), check: check.to_owned() })
+        let mut lines = assignment.split('\n').map(str::to_owned);
+        Some(Self { provider: lines.next()?, path: lines.next()?, check: lines.next()? })
+    }
+
+    /// The receive path that it is about.
+    pub(crate) fn path<'paths>(
+        &self,
+        paths: &'paths [Arc<dyn ReceivePath>],
+    ) -> Option<&'paths dyn ReceivePath> {
+        paths.iter().find(|path| path.name() == self.path).map(AsRef::as_ref)
     }
 
     /// Whether it is about this provider: a program may check several, one after the other.
@@ -33,6 +47,7 @@ impl Assignment {
 
     /// Does what it says, and ends the process.
     pub(crate) fn perform(self, checks: &[Check], roles: &[(&str, Role)], context: &Context<'_>) -> ! {
+        end_with_the_parent();
         if let Some(name) = self.check.strip_prefix(COMPANION) {
             std::process::exit(if play(name, roles).is_ok() { 0 } else { 1 });
         }
@@ -43,6 +58,17 @@ impl Assignment {
         let told = tell(&Message::from(outcome));
         // Nothing that a check left running may hold the process up, and nothing of it is wanted any more.
         std::process::exit(if told.is_ok() { 0 } else { 1 })
+    }
+}
+
+/// A killed run takes its processes along, each of which puts the NIC back that it has set up.
+fn end_with_the_parent() {
+    // Without these the process ends a little later by itself, and puts the NIC back then.
+    let _ = nic::restore_on_signals();
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
+    // It may have ended before.
+    if nix::unistd::getppid() == nix::unistd::Pid::from_raw(1) && std::process::id() != 1 {
+        std::process::exit(1);
     }
 }
 

@@ -38,6 +38,22 @@ impl Link {
     }
 }
 
+impl Read for &Link {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        (&self.0).read(bytes)
+    }
+}
+
+impl Write for &Link {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A process in a role. It is killed on drop.
 #[derive(Debug)]
 pub(crate) struct Companion {
@@ -52,11 +68,11 @@ impl Companion {
         let provider = &context.provider().identity().name;
         let child = Command::new(std::env::current_exe()?)
             .args(&context.environment().arguments)
-            .env(ASSIGNMENT, format!("{provider}\n{COMPANION}{role}"))
+            .env(ASSIGNMENT, format!("{provider}\n\n{COMPANION}{role}"))
             .stdin(OwnedFd::from(there))
             .stdout(Stdio::inherit())
             .spawn()?;
-        here.set_read_timeout(Some(Duration::from_secs(20)))?;
+        here.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { child, link: Link::new(here) })
     }
 

@@ -16,9 +16,9 @@ use crate::verdict::{Finding, Outcome, Skip, Stop};
 
 pub(crate) use child::Assignment;
 pub(crate) use companion::{Companion, Link, Role};
-pub(crate) use parent::{Ended, in_a_process_of_its_own};
+pub(crate) use parent::{Ended, Subject, in_a_process_of_its_own};
 
-/// Says which provider and check: `PROVIDER CHECK`, with a line feed between.
+/// Says which provider, receive path and check, with a line feed between them; the path may be empty.
 const ASSIGNMENT: &str = "DEVMEM_CONFORMANCE_CHECK";
 
 /// Begins, in place of a check's name, the name of a companion's role.

@@ -38,15 +38,25 @@ impl Ended {
     }
 }
 
+/// What a process shall check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'run> {
+    /// The provider's name.
+    pub(crate) provider: &'run str,
+    /// The receive path's name; empty for a check of the provider alone.
+    pub(crate) path: &'run str,
+    /// The check's full name.
+    pub(crate) check: &'run str,
+}
+
 /// Starts this program again with `arguments` to do one check of a provider, and waits for `limit` at most.
 pub(crate) fn in_a_process_of_its_own(
     arguments: &[OsString],
-    provider: &str,
-    check: &str,
+    subject: Subject<'_>,
     limit: Duration,
 ) -> Ended {
     let started = Instant::now();
-    let attempt = Process::start(arguments, provider, check);
+    let attempt = Process::start(arguments, subject);
     let (outcome, output) = match attempt {
         Ok(mut process) => (process.outcome(limit), process.output()),
         Err(error) => (Err(Stop::fail(format!("its process could not be started: {error}"))), String::new()),
@@ -61,14 +71,14 @@ struct Process {
 }
 
 impl Process {
-    fn start(arguments: &[OsString], provider: &str, check: &str) -> std::io::Result<Self> {
+    fn start(arguments: &[OsString], subject: Subject<'_>) -> std::io::Result<Self> {
         let (result, result_of_child) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let printed =
             File::from(nix::sys::memfd::memfd_create(c"output", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(arguments)
-            .env(ASSIGNMENT, format!("{provider}\n{check}"))
+            .env(ASSIGNMENT, format!("{}\n{}\n{}", subject.provider, subject.path, subject.check))
             // A check reads no input, so that this place serves for its result: it needs no agreement on a number.
             .stdin(result_of_child)
             .stdout(printed.try_clone()?)

@@ -1,6 +1,7 @@
 //! The commands of the program.
 
 mod bench;
+mod conformance;
 mod demo;
 mod fetch;
 mod matrix;
@@ -45,6 +46,7 @@ enum Command {
     Demo(demo::Demo),
     Bench(bench::Bench),
     Matrix(matrix::Matrix),
+    Conformance(conformance::Conformance),
 }
 
 /// Reads the command line and does what it says.
@@ -63,6 +65,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(command) => command.execute(),
         Command::Bench(command) => command.execute(),
         Command::Matrix(command) => command.execute(),
+        Command::Conformance(command) => command.execute(),
     };
     let code = result.unwrap_or_else(|error| {
         eprintln!("devmem-lab: {error:#}");

@@ -139,6 +139,16 @@ impl MachineOptions {
         !self.gpus.is_empty()
     }
 
+    /// Whether a machine of its own was described: with GPUs, Vulkan or kernel modules.
+    pub(crate) fn has_parts(&self) -> bool {
+        self.has_gpus() || self.vulkan || !self.extra_modules.is_empty()
+    }
+
+    /// Whether a flavour of the kernel was asked for.
+    pub(crate) fn has_flavour(&self) -> bool {
+        self.kernel.flavour.is_some()
+    }
+
     /// The emulated GPUs that were asked for.
     pub(crate) fn gpus(&self) -> impl Iterator<Item = &str> {
         self.gpus.iter().map(String::as_str)

@@ -1,4 +1,4 @@
-//! Building the copy tool and running both of its sides in a guest.
+//! Building programs of the workspace, and running both sides of the copy tool in a guest.
 
 use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ copy() {
 
 /// Builds the tool, as cargo itself decides what is out of date, and puts it into the guest.
 pub(super) fn with_tool(machine: Machine) -> Result<Machine> {
-    Ok(machine.file(&build()?, GUEST_TOOL))
+    Ok(machine.file(&build(PACKAGE)?, GUEST_TOOL))
 }
 
 /// Runs a script of the guest, in which `copy` is defined.
@@ -45,9 +45,10 @@ pub(super) fn with_script(machine: Machine, script: &str, arguments: &[String]) 
     machine.command(command.into_iter().chain(arguments.iter().cloned()))
 }
 
-fn build() -> Result<PathBuf> {
+/// Builds the program that a package of this workspace is named after. Returns where it is.
+pub(super) fn build(package: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find this program")?;
-    let tool = own.with_file_name(PACKAGE);
+    let tool = own.with_file_name(package);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     // Started by `cargo lab`, the variable is set, and the workspace is there.
     let Some(cargo) = std::env::var_os("CARGO") else {
@@ -57,7 +58,7 @@ fn build() -> Result<PathBuf> {
         bail!("cannot find {}; start this as `cargo lab` in the repository, which builds it", tool.display());
     };
     let mut command = Command::new(cargo);
-    command.args(["build", "--package", PACKAGE]).current_dir(workspace);
+    command.args(["build", "--package", package]).current_dir(workspace);
     if !stderr().is_terminal() {
         command.arg("--quiet");
     }
@@ -66,7 +67,7 @@ fn build() -> Result<PathBuf> {
     }
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {
-        bail!("cannot build {PACKAGE}: cargo ended with {status}");
+        bail!("cannot build {package}: cargo ended with {status}");
     }
     Ok(tool)
 }

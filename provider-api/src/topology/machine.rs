@@ -138,7 +138,9 @@ impl Machine {
         Processor::parse(&text(&self.root.join("proc/cpuinfo")).unwrap_or_default())
     }
 
-    fn kernel(&self) -> Kernel {
+    /// What the machine's kernel was built with, as far as it shows.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
         Kernel {
             release: text(&self.root.join("proc/sys/kernel/osrelease")),
             peer_to_peer: self.peer_to_peer_support(),

@@ -5,8 +5,10 @@ use crate::report::machine::{AddressRegister, Class, IommuKind, Link, PciFunctio
 use crate::report::{Checked, Entry, Machine, Report, SCHEMA};
 use crate::verdict::Verdict;
 
-/// The providers: name, description, driver, address, where memory goes when a NIC attaches.
-const PROVIDERS: [(&str, &str, &str, Option<&str>, Option<&str>); 9] = [
+/// Name, description, driver, address, where memory goes when a NIC attaches.
+type Provider = (&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
+
+const PROVIDERS: [Provider; 9] = [
     (
         "amdgpu",
         "AMD Radeon Pro W6800",
@@ -119,11 +121,11 @@ fn report(index: usize, machine: &Machine) -> Report {
 fn alone(provider: &str, check: &str, index: usize, number: usize) -> Entry {
     let mut entry = Entry::stand_in(check, Verdict::Pass);
     entry.seconds = 0.003 * (number * number % 40) as f64;
-    if (number + index * 3) % 13 == 0 {
+    if (number + index * 3).is_multiple_of(13) {
         entry.verdict = Verdict::Skip;
         entry.reason = Some("the provider does not offer RESIDENCY".to_owned());
         entry.found_by = Some(format!("capabilities of {provider}"));
-    } else if (number * 7 + index) % 29 == 0 {
+    } else if (number * 7 + index).is_multiple_of(29) {
         entry.verdict = Verdict::Skip;
         entry.reason = Some("export the fences of DMA-buf 12: EACCES: permission denied".to_owned());
         entry.found_by = Some("an export of the fences of a new buffer".to_owned());

@@ -1,0 +1,74 @@
+//! devmem TCP as a receive path.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use devmem_provider::{DmaBuf, Error, Importer, PeerToPeer, Result};
+use devmem_receive::devmem::{self, BindRefusal, Binding, Parts, Stream, StreamOptions};
+use devmem_receive::nic::Nic;
+use devmem_receive::stream::Part;
+
+use super::{Attached, Incoming, Piece, Place, ReceivePath};
+
+/// devmem TCP (`Documentation/networking/devmem.rst` in the kernel).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DevmemTcp;
+
+impl ReceivePath for DevmemTcp {
+    fn name(&self) -> &'static str {
+        "devmem-tcp"
+    }
+
+    /// As [`devmem::DevmemTcp`] says: the kernel attaches statically.
+    fn peer_to_peer(&self) -> PeerToPeer {
+        PeerToPeer::Never
+    }
+
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool {
+        BindRefusal::of(error) == Some(BindRefusal::ExporterRefusedAttachment)
+    }
+
+    fn attach(&self, nic: &Nic, queues: &[u32], dma_buf: &DmaBuf) -> Result<Box<dyn Attached>> {
+        Ok(Box::new(devmem::DevmemTcp::new(nic, queues).attach(dma_buf)?))
+    }
+}
+
+impl Attached for Binding {
+    fn id(&self) -> u32 {
+        Binding::id(self)
+    }
+
+    fn receive(&self, socket: TcpStream, options: StreamOptions) -> Result<Box<dyn Incoming>> {
+        Ok(Box::new(Binding::receive(self, socket, options)?))
+    }
+
+    fn detach(self: Box<Self>, limit: Duration) -> Result<bool> {
+        self.unbind(limit)
+    }
+}
+
+impl Incoming for Stream {
+    fn next(&mut self) -> Result<Option<Vec<Piece>>> {
+        Ok(Stream::next(self)?.map(pieces))
+    }
+
+    fn peek(&mut self) -> Result<Option<Vec<Piece>>> {
+        Ok(Stream::peek(self)?.map(pieces))
+    }
+
+    fn release(&mut self, places: &[Place]) -> Result<()> {
+        Stream::release(self, places.iter().map(|place| place.fragment))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Stream::flush(self)
+    }
+}
+
+fn pieces(parts: Parts<'_>) -> Vec<Piece> {
+    let piece = |part: Part<'_>| match part {
+        Part::Fragment(fragment) => Piece::Fragment(fragment.into()),
+        Part::Linear(bytes) => Piece::Linear(bytes.to_vec()),
+    };
+    parts.map(piece).collect()
+}

@@ -1,0 +1,157 @@
+//! Receive paths: the ways in which a NIC receives into a buffer, behind one interface that the checks use.
+
+mod devmem_tcp;
+
+use std::fmt;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use devmem_provider::{Attachment, DmaBuf, Error, Importer, PciAddress, PeerToPeer, Result};
+use devmem_receive::devmem::StreamOptions;
+use devmem_receive::nic::Nic;
+use devmem_receive::stream::Fragment;
+
+pub use devmem_tcp::DevmemTcp;
+
+/// A way in which a NIC receives into a buffer.
+pub trait ReceivePath: fmt::Debug + Send + Sync {
+    /// Its name, as reports print it: `devmem-tcp`.
+    fn name(&self) -> &'static str;
+
+    /// See [`Importer::peer_to_peer`].
+    fn peer_to_peer(&self) -> PeerToPeer;
+
+    /// See [`Importer::is_refusal_of_exporter`].
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool;
+
+    /// Attaches a buffer to receive queues of a NIC, which is set up for it.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, with what to do.
+    fn attach(&self, nic: &Nic, queues: &[u32], dma_buf: &DmaBuf) -> Result<Box<dyn Attached>>;
+}
+
+/// A buffer that is attached to receive queues. Dropping it detaches.
+pub trait Attached: fmt::Debug + Send {
+    /// The kernel's number for the binding.
+    fn id(&self) -> u32;
+
+    /// Receives a connection whose packets arrive on the queues.
+    ///
+    /// # Errors
+    ///
+    /// If the socket's options cannot be set.
+    fn receive(&self, socket: TcpStream, options: StreamOptions) -> Result<Box<dyn Incoming>>;
+
+    /// Detaches, and waits at most `limit` until the kernel has let go of the buffer. Returns whether it has.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked.
+    fn detach(self: Box<Self>, limit: Duration) -> Result<bool>;
+}
+
+/// A connection that is received.
+pub trait Incoming: fmt::Debug {
+    /// Waits for the next bytes. `None` is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// If the connection was reset, or the kernel or the NIC did something that cannot be.
+    fn next(&mut self) -> Result<Option<Vec<Piece>>>;
+
+    /// Shows the next bytes without taking them. What it shows must be given back as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    fn peek(&mut self) -> Result<Option<Vec<Piece>>>;
+
+    /// Gives places back to the NIC; those that are not given back at once with the next call, or by
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn release(&mut self, places: &[Place]) -> Result<()>;
+
+    /// Gives back now what was released.
+    ///
+    /// # Errors
+    ///
+    /// If something was released that was not held, or what the kernel says.
+    fn flush(&mut self) -> Result<()>;
+}
+
+/// The next bytes of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// They lie in the buffer.
+    Fragment(Place),
+    /// They arrived in host memory instead.
+    Linear(Vec<u8>),
+}
+
+impl Piece {
+    /// How many bytes there are.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Fragment(place) => place.length as usize,
+            Self::Linear(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// Where received bytes lie in the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Where they begin, in bytes.
+    pub offset: u64,
+    /// How many there are.
+    pub length: u32,
+    /// What gives the place back.
+    pub fragment: Fragment,
+}
+
+impl From<Fragment> for Place {
+    fn from(fragment: Fragment) -> Self {
+        Self { offset: fragment.offset(), length: fragment.length(), fragment }
+    }
+}
+
+/// Queues of a NIC as an importer, by whichever receive path.
+#[derive(Debug)]
+pub(crate) struct QueuesOf<'path> {
+    pub(crate) path: &'path dyn ReceivePath,
+    pub(crate) nic: Nic,
+    pub(crate) queues: Vec<u32>,
+}
+
+impl Attachment for Box<dyn Attached> {}
+
+impl Importer for QueuesOf<'_> {
+    type Attachment = Box<dyn Attached>;
+
+    fn describe(&self) -> String {
+        let queues: Vec<String> = self.queues.iter().map(u32::to_string).collect();
+        format!("{} on {} queue {}", self.path.name(), self.nic.name(), queues.join(", "))
+    }
+
+    fn peer_to_peer(&self) -> PeerToPeer {
+        self.path.peer_to_peer()
+    }
+
+    fn device(&self) -> Option<PciAddress> {
+        self.nic.identity().pci
+    }
+
+    fn is_refusal_of_exporter(&self, error: &Error) -> bool {
+        self.path.is_refusal_of_exporter(error)
+    }
+
+    fn attach(&mut self, dma_buf: &DmaBuf) -> Result<Box<dyn Attached>> {
+        self.path.attach(&self.nic, &self.queues, dma_buf)
+    }
+}
