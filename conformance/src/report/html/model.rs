@@ -92,8 +92,8 @@ impl<'a> Model<'a> {
 
     /// How many providers there are, whatever number of machines they are on.
     pub(super) fn providers(&self) -> usize {
-        let names: BTreeSet<&str> = self.rows().map(|row| row.provider.name.as_str()).collect();
-        names.len()
+        let named = self.rows().map(|row| (&row.provider.name, &row.provider.description));
+        named.collect::<BTreeSet<_>>().len()
     }
 
     /// The kernels, each once.
