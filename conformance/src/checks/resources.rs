@@ -69,7 +69,8 @@ fn available() -> Result<u64, Stop> {
 }
 
 fn no_descriptor_is_left(context: &Context<'_>) -> Outcome {
-    let cycle = || context.buffer()?.export().map(drop);
+    let size = context.granularity()?;
+    let cycle = || context.provider().allocate(&Request::bytes(size))?.export().map(drop);
     cycle()?;
     let before = descriptors()?;
     for _ in 0..CYCLES {
@@ -81,7 +82,8 @@ fn no_descriptor_is_left(context: &Context<'_>) -> Outcome {
 }
 
 fn no_memory_is_left(context: &Context<'_>) -> Outcome {
-    let size = context.size()?;
+    // Large enough that a thousand of them are more than the noise.
+    let size = (2 * NOISE / CYCLES as u64).next_multiple_of(context.granularity()?.max(1));
     let cycle = || -> Result<(), Stop> {
         let mapping = context.provider().allocate(&Request::bytes(size))?.export()?.map(Access::ReadWrite)?;
         let access = mapping.write()?;
