@@ -64,7 +64,7 @@ impl<'run> Context<'run> {
     /// A skip if none was named; otherwise it cannot be reached.
     pub(crate) fn peer(&self) -> Result<Session, Stop> {
         let choice = self.environment.peer.as_ref().ok_or_else(|| Stop::Skip(no_peer()))?;
-        Ok(Session::open(choice)?)
+        Ok(Session::open(self, choice)?)
     }
 
     /// The size of a buffer where none matters, in bytes: what fits the granularity of every heap.
@@ -119,6 +119,6 @@ pub(crate) fn no_peer() -> Skip {
     Skip {
         reason: "no peer was named".to_owned(),
         found_by: "the environment of the run".to_owned(),
-        remedy: Some("name who sends: `--peer-namespace` or `--peer`".to_owned()),
+        remedy: Some("name who sends: `--peer-namespace /run/netns/peer`".to_owned()),
     }
 }

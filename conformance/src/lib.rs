@@ -26,6 +26,7 @@
 mod check;
 pub mod checks;
 mod context;
+pub mod doctor;
 mod environment;
 pub mod faults;
 mod isolation;

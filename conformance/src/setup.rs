@@ -1,5 +1,6 @@
 //! A NIC that is set up, a buffer that is attached to its queues, and connections that arrive there.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -84,8 +85,10 @@ impl Setup {
         options: StreamOptions,
     ) -> Result<Connection, Stop> {
         let running = session.start(&script)?;
-        let incoming = self.pin.receive(accepted(listener)?, options)?;
-        Ok(Connection { incoming, running: Some(running), position: 0 })
+        let socket = accepted(listener)?;
+        let answer = socket.try_clone()?;
+        let incoming = self.pin.receive(socket, options)?;
+        Ok(Connection { incoming, running: Some(running), position: 0, answer, answered: 0 })
     }
 
     /// Sends `bytes` bytes over a connection of its own and checks each of them.
@@ -150,6 +153,10 @@ pub(crate) struct Connection {
     running: Option<Running>,
     /// The next byte of the stream.
     pub(crate) position: u64,
+    /// The same connection, to send to the peer.
+    answer: TcpStream,
+    /// The next byte of the stream that is sent.
+    answered: u64,
 }
 
 impl Connection {
@@ -170,9 +177,19 @@ impl Connection {
         Ok(self.incoming.flush()?)
     }
 
-    /// The peer's script, for what has to be said to it.
-    pub(crate) fn running(&mut self) -> Result<&mut Running, Stop> {
-        self.running.as_mut().ok_or_else(|| Stop::fail("the peer's script has ended"))
+    /// Lets the peer's script go on behind a barrier.
+    pub(crate) fn proceed(&self) -> Result<(), Stop> {
+        let running = self.running.as_ref().ok_or_else(|| Stop::fail("the peer's script has ended"))?;
+        Ok(running.proceed()?)
+    }
+
+    /// Sends the peer the next `bytes` bytes of the pattern.
+    pub(crate) fn answer(&mut self, bytes: u64) -> Result<(), Stop> {
+        let mut content = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        fill(self.answered, &mut content);
+        self.answer.write_all(&content)?;
+        self.answered += bytes;
+        Ok(())
     }
 
     /// Closes this side and waits for the end of the peer's script, which must have gone well.

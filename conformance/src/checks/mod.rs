@@ -22,48 +22,55 @@ use crate::context::Context;
 use crate::faults::Fault;
 use crate::isolation::Role;
 use crate::need::Need;
+use crate::peer::{self, PEER};
 use crate::verdict::{Outcome, Stop};
 
 /// How long work that nobody holds up may take on the slowest device.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All checks, in the order in which they run: what others build on comes first.
-pub const CHECKS: &[Check] = &{
-    const GROUPS: [&[Check]; 12] = [
-        identity::CHECKS,
-        allocate::CHECKS,
-        export::CHECKS,
-        cpu_access::CHECKS,
-        fences::CHECKS,
-        resources::CHECKS,
-        pin::CHECKS,
-        bind::CHECKS,
-        receive::CHECKS,
-        tokens::CHECKS,
-        lifetime::CHECKS,
-        performance::CHECKS,
-    ];
-    const COUNT: usize = {
-        let (mut count, mut group) = (0, 0);
-        while group < GROUPS.len() {
-            count += GROUPS[group].len();
-            group += 1;
-        }
-        count
-    };
-    let mut all = [GROUPS[0][0]; COUNT];
-    let (mut next, mut group) = (0, 0);
-    while group < GROUPS.len() {
+pub const CHECKS: &[Check] = &all::<{ count(GROUPS) }>(GROUPS);
+
+const GROUPS: &[&[Check]] = &[
+    identity::CHECKS,
+    allocate::CHECKS,
+    export::CHECKS,
+    cpu_access::CHECKS,
+    fences::CHECKS,
+    resources::CHECKS,
+    pin::CHECKS,
+    bind::CHECKS,
+    receive::CHECKS,
+    tokens::CHECKS,
+    lifetime::CHECKS,
+    performance::CHECKS,
+];
+
+/// How many checks there are in all parts.
+const fn count(parts: &[&[Check]]) -> usize {
+    let (mut count, mut part) = (0, 0);
+    while part < parts.len() {
+        count += parts[part].len();
+        part += 1;
+    }
+    count
+}
+
+/// The checks of all parts, one after the other. The first part has one at least.
+const fn all<const COUNT: usize>(parts: &[&[Check]]) -> [Check; COUNT] {
+    let mut all = [parts[0][0]; COUNT];
+    let (mut next, mut part) = (0, 0);
+    while part < parts.len() {
         let mut index = 0;
-        while index < GROUPS[group].len() {
-            all[next] = GROUPS[group][index];
+        while index < parts[part].len() {
+            all[next] = parts[part][index];
             next += 1;
             index += 1;
         }
-        group += 1;
+        part += 1;
     }
     all
-};
+}
 
 /// A check of a receive path, with the usual time limit.
 const fn path_check(
@@ -79,7 +86,7 @@ const fn path_check(
 }
 
 /// What companions of checks do.
-pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader)];
+pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader), (PEER, peer::serve)];
 
 /// Stops unless something was refused, with one of these kinds and something to try next.
 fn refused<T>(what: &str, result: Result<T>, kinds: &[ErrorKind]) -> std::result::Result<(), Stop> {

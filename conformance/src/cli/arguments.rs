@@ -1,6 +1,5 @@
 //! What can be asked for.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -31,6 +30,11 @@ pub(super) enum Command {
     Merge(MergeOptions),
     /// Put back the settings of NICs that a killed run left changed.
     Restore(RestoreOptions),
+    /// Tell what this machine can do and what stands in the way, before any check.
+    ///
+    /// Looks at the kernel, every provider, every NIC and each pair of the two; changes nothing. Exit status: 0 if at
+    /// least one pair can receive, 2 for bad usage, 3 if none can or what decides could not be seen.
+    Doctor(DoctorOptions),
 }
 
 /// How a report is printed.
@@ -44,6 +48,8 @@ pub(super) enum Format {
     Junit,
     /// One object; see the documentation.
     Json,
+    /// One page for a browser, which loads nothing else.
+    Html,
 }
 
 /// A receive path.
@@ -66,14 +72,8 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "PORT", default_value_t = 5201, requires = "nic")]
     pub(super) port: u16,
     /// The peer is another NIC of this machine, in this network namespace.
-    #[arg(long, value_name = "FILE", requires = "nic", conflicts_with = "peer")]
+    #[arg(long, value_name = "FILE", requires = "nic")]
     pub(super) peer_namespace: Option<PathBuf>,
-    /// The peer is another machine, where `devmem-conformance peer` listens here.
-    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["nic", "peer_key"])]
-    pub(super) peer: Option<SocketAddr>,
-    /// The file with the key that the peer shares.
-    #[arg(long, value_name = "FILE", requires = "peer")]
-    pub(super) peer_key: Option<PathBuf>,
     /// The receive path; may be repeated. By default all.
     #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
     pub(super) paths: Vec<PathName>,
@@ -130,6 +130,19 @@ pub(super) struct RestoreOptions {
     /// A NIC; by default all of this network namespace.
     #[arg(value_name = "NIC")]
     pub(super) nic: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorOptions {
+    /// A provider: its name, a PCI address or a device node; may be repeated. By default all of this machine.
+    #[arg(long = "provider", value_name = "PROVIDER")]
+    pub(super) providers: Vec<String>,
+    /// A NIC: its interface, PCI address or IP address; may be repeated. By default all of this network namespace.
+    #[arg(long = "nic", value_name = "NIC")]
+    pub(super) nics: Vec<String>,
+    /// One object; see the documentation.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// A part of the checks, as it is written: from 1.

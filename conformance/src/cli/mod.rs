@@ -1,6 +1,7 @@
 //! The command line.
 
 mod arguments;
+mod doctor;
 mod list;
 mod reports;
 mod restore;
@@ -21,7 +22,7 @@ enum Status {
     Failure = 1,
     /// What was asked for makes no sense, or a file cannot be read or written. (clap's own status for bad usage.)
     Usage = 2,
-    /// There is nothing to check on this machine.
+    /// There is nothing to check on this machine, or nothing that can receive.
     Nothing = 3,
 }
 
@@ -34,6 +35,7 @@ pub(super) fn main() -> ExitCode {
         Command::Compare(options) => reports::compare(options),
         Command::Merge(options) => reports::merge(options),
         Command::Restore(options) => restore::restore(options),
+        Command::Doctor(options) => doctor::doctor(options),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("devmem-conformance: {error}");

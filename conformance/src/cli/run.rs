@@ -49,6 +49,7 @@ pub(super) fn publish(reports: &[Report], format: Format, folder: Option<&Path>)
             ("report.ktap", Format::Ktap),
             ("report.xml", Format::Junit),
             ("report.json", Format::Json),
+            ("report.html", Format::Html),
         ] {
             write(&folder.join(name), &rendered(format, reports))?;
         }
@@ -71,18 +72,10 @@ fn environment(options: &RunOptions, provider: &str) -> Environment {
     for path in options.paths.iter().filter_map(PathName::to_possible_value) {
         add("--path", path.get_name().into());
     }
-    environment.peer = match (&options.peer_namespace, options.peer, &options.peer_key) {
-        (Some(namespace), _, _) => {
-            add("--peer-namespace", namespace.into());
-            Some(PeerChoice::Namespace(namespace.clone()))
-        }
-        (None, Some(address), Some(key_file)) => {
-            add("--peer", address.to_string().into());
-            add("--peer-key", key_file.into());
-            Some(PeerChoice::Machine { address, key_file: key_file.clone() })
-        }
-        _ => None,
-    };
+    if let Some(namespace) = &options.peer_namespace {
+        add("--peer-namespace", namespace.into());
+        environment.peer = Some(PeerChoice::Namespace(namespace.clone()));
+    }
     environment.nic = Some(nic);
     if !options.paths.is_empty() {
         environment.paths = options
@@ -107,6 +100,7 @@ fn rendered(format: Format, reports: &[Report]) -> String {
         Format::Ktap => report::ktap::write(reports),
         Format::Junit => report::junit::write(reports),
         Format::Json => report::json::write(reports),
+        Format::Html => report::html::write(reports),
     }
 }
 

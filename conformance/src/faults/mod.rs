@@ -78,6 +78,8 @@ pub enum Fault {
     BindsAnything,
     /// A refused bind does not say why.
     WrongRefusal,
+    /// A refused bind keeps a reference to the buffer.
+    KeepsRefused,
     /// Only the first of several queues is bound.
     ForgetsQueues,
     /// The binding is told with another number than it has.
@@ -124,7 +126,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::Nameless,
         Self::WrongKind,
         Self::NoHeaps,
@@ -159,6 +161,7 @@ impl Fault {
         Self::BindsNothing,
         Self::BindsAnything,
         Self::WrongRefusal,
+        Self::KeepsRefused,
         Self::ForgetsQueues,
         Self::WrongBinding,
         Self::LeaksBinding,

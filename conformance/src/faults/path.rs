@@ -57,7 +57,12 @@ impl ReceivePath for FaultyPath {
             Err(_) if self.fault == Fault::WrongRefusal => {
                 return Err(Error::new(ErrorKind::Io, "bind a DMA-buf"));
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                if self.fault == Fault::KeepsRefused {
+                    std::mem::forget(dma_buf.try_clone()?);
+                }
+                return Err(error);
+            }
         };
         if self.fault == Fault::RefusesBind {
             return Err(Error::new(ErrorKind::Io, "bind a DMA-buf").because("it does not like to"));

@@ -38,6 +38,22 @@ impl Link {
     }
 }
 
+impl Read for &Link {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        (&self.0).read(bytes)
+    }
+}
+
+impl Write for &Link {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A process in a role. It is killed on drop.
 #[derive(Debug)]
 pub(crate) struct Companion {
@@ -56,7 +72,7 @@ impl Companion {
             .stdin(OwnedFd::from(there))
             .stdout(Stdio::inherit())
             .spawn()?;
-        here.set_read_timeout(Some(Duration::from_secs(20)))?;
+        here.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { child, link: Link::new(here) })
     }
 

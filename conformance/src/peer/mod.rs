@@ -1,42 +1,22 @@
-//! stub
-use std::net::SocketAddr;
+//! The peer: the machine that sends to the NIC under test.
+//!
+//! It executes [scripts](Script), one for each connection, on behalf of a check.
+
+mod protocol;
+mod script;
+mod server;
+mod session;
+
 use std::path::PathBuf;
-use std::time::Duration;
-#[derive(Debug, Clone)]
+
+pub(crate) use script::{Script, Step, fill};
+pub(crate) use server::serve;
+pub(crate) use session::{PEER, Running, Session};
+
+/// Who sends to the NIC under test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerChoice {
+    /// Another NIC of this machine, in the network namespace of this file: `/run/netns/peer`.
     Namespace(PathBuf),
-    Machine { address: SocketAddr, key_file: PathBuf },
 }
-#[derive(Debug)]
-pub struct Session;
-impl Session {
-    pub fn open(_: &PeerChoice) -> devmem_provider::Result<Self> {
-        Ok(Self)
-    }
-    pub fn start(&mut self, _: &Script) -> devmem_provider::Result<Running> {
-        Ok(Running)
-    }
-}
-#[derive(Debug)]
-pub struct Running;
-impl Running {
-    pub fn finish(self, _: Duration) -> devmem_provider::Result<Told> {
-        Ok(Told { failure: None })
-    }
-}
-pub struct Told {
-    pub failure: Option<String>,
-}
-pub struct Script {
-    pub to: SocketAddr,
-    pub from_port: Option<u16>,
-    pub no_delay: bool,
-    pub maximum_segment: Option<u16>,
-    pub steps: Vec<Step>,
-}
-pub enum Step {
-    Write { bytes: u64, chunk: u32 },
-    FinishWriting,
-    AwaitEnd,
-}
-pub fn fill(_: u64, _: &mut [u8]) {}

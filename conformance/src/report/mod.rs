@@ -1,9 +1,11 @@
 //! What a run came to.
 
 pub mod compare;
+pub mod html;
 pub mod json;
 pub mod junit;
 pub mod ktap;
+pub mod machine;
 pub mod text;
 
 use devmem_provider::Identity;
@@ -11,40 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::verdict::Verdict;
 
+pub use machine::Machine;
+
 /// The form of a report in JSON. Keys are only ever added; a change of what one means raises it.
 pub const SCHEMA: u32 = 1;
-
-/// The machine that was checked. Nothing in it is secret: no addresses of the network, no names of users or hosts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
-    /// The kernel's release.
-    pub kernel: String,
-    /// The processor's model.
-    pub processor: Option<String>,
-    /// Whether an IOMMU translates for devices.
-    pub iommu: bool,
-    /// Whether the run had root's privileges.
-    pub privileged: bool,
-}
-
-impl Machine {
-    /// The machine that this runs on.
-    #[must_use]
-    pub fn this() -> Self {
-        let line = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-        let processor = line("/proc/cpuinfo").and_then(|text| {
-            let model = text.lines().find_map(|line| line.strip_prefix("model name"))?;
-            Some(model.trim_start_matches([' ', '\t', ':']).to_owned())
-        });
-        let groups = std::fs::read_dir("/sys/kernel/iommu_groups").map_or(0, Iterator::count);
-        Self {
-            kernel: line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned()),
-            processor,
-            iommu: groups > 0,
-            privileged: nix::unistd::geteuid().is_root(),
-        }
-    }
-}
 
 /// The provider that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,12 +148,7 @@ impl Entry {
 impl Report {
     /// One entry of each verdict, and one of a receive path.
     pub(crate) fn stand_in() -> Self {
-        let machine = Machine {
-            kernel: "7.3.4".to_owned(),
-            processor: Some("a processor".to_owned()),
-            iommu: false,
-            privileged: true,
-        };
+        let machine = Machine::stand_in();
         let provider = Checked {
             name: "udmabuf".to_owned(),
             description: "memory of this process".to_owned(),

@@ -29,6 +29,8 @@ pub struct Window {
     pub size: u64,
     /// Whether reads have no side effects, as is so with memory.
     pub prefetchable: bool,
+    /// Whether its address may lie above 4 GiB: a register of 64 bits.
+    pub wide: bool,
     /// Whether it has an address. Windows for which the firmware and the kernel found no room have none.
     pub assigned: bool,
 }
@@ -99,6 +101,7 @@ impl RuntimeStatus {
 /// Flags of a resource (`linux/ioport.h`).
 const MEMORY: u64 = 0x200;
 const PREFETCH: u64 = 0x2000;
+const MEMORY_64: u64 = 0x10_0000;
 const UNSET: u64 = 0x2000_0000;
 /// How many base address registers a function has at most.
 const REGISTERS: usize = 6;
@@ -117,6 +120,7 @@ impl Window {
                 register,
                 size: last.checked_sub(first)?.checked_add(1)?,
                 prefetchable: flags & PREFETCH != 0,
+                wide: flags & MEMORY_64 != 0,
                 assigned: flags & UNSET == 0,
             })
         };
@@ -140,6 +144,7 @@ mod tests {
         let windows = Window::parse(resources);
         let seen: Vec<_> = windows.iter().map(|w| (w.register, w.size, w.prefetchable, w.assigned)).collect();
         assert_eq!(seen, [(0, 16 << 30, true, true), (2, 256 << 20, true, false), (5, 1 << 20, false, true)]);
+        assert_eq!(windows.iter().map(|w| w.wide).collect::<Vec<_>>(), [true, true, false]);
         assert!(Window::parse("nonsense\n0x1 0x0 0x200\n0x0 0xffffffffffffffff 0x200\n").is_empty());
     }
 }

@@ -92,7 +92,12 @@ impl Machine {
         self.root.join("sys/bus/pci/devices")
     }
 
-    fn endpoint(&self, address: PciAddress) -> Result<Endpoint> {
+    /// What was seen of one function, and the way from it to its root.
+    ///
+    /// # Errors
+    ///
+    /// As for [`topology`](Self::topology).
+    pub fn endpoint(&self, address: PciAddress) -> Result<Endpoint> {
         let link = self.devices().join(address.to_string());
         let folder = fs::canonicalize(&link).map_err(|error| {
             Error::from_io(error, "find the PCI function")
@@ -133,7 +138,9 @@ impl Machine {
         Processor::parse(&text(&self.root.join("proc/cpuinfo")).unwrap_or_default())
     }
 
-    fn kernel(&self) -> Kernel {
+    /// What the machine's kernel was built with, as far as it shows.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
         Kernel {
             release: text(&self.root.join("proc/sys/kernel/osrelease")),
             peer_to_peer: self.peer_to_peer_support(),

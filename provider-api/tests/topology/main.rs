@@ -249,7 +249,7 @@ fn what_procfs_does_not_tell_is_a_question() {
 #[test]
 fn a_sleeping_gpu_and_a_small_window_are_cautions() {
     let topology = seen(RYZEN, "0c:00.0", "05:00.0");
-    let window = Window { register: 0, size: 256 << 20, prefetchable: true, assigned: true };
+    let window = Window { register: 0, size: 256 << 20, prefetchable: true, wide: false, assigned: true };
     assert_eq!(
         topology.cautions(),
         [Caution::ExporterSuspended(address("0c:00.0")), Caution::SmallWindow { window, memory: 16 << 30 },]

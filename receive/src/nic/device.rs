@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::capability::{self, Capabilities};
 use super::identity::{self, Identity, Namespace, Selector};
+use super::occupancy::{self, Occupancy};
 use super::plan::Plan;
 use super::prepared::{self, Prepared};
 use super::snapshot::{self, Snapshot};
@@ -124,6 +125,14 @@ impl Nic {
     /// The kernel cannot be asked at all. What it refuses is part of the answer.
     pub fn capabilities(&self) -> Result<Capabilities> {
         capability::probe(self)
+    }
+
+    /// Who has the NIC, or left it changed, as locks and journals tell; takes and changes nothing.
+    ///
+    /// # Errors
+    /// A journal is there and cannot be understood.
+    pub fn occupancy(&self) -> Result<Occupancy> {
+        occupancy::look(self)
     }
 
     /// Prepares the NIC for receiving into device memory: see the [module](super).

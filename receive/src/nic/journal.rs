@@ -43,6 +43,11 @@ impl Journal {
         Ok(Self { version: VERSION, boot: boot_id()?, process, nic, queues, before, changes: Vec::new() })
     }
 
+    /// The process that made the changes, for people.
+    pub(super) fn process(&self) -> u32 {
+        self.process
+    }
+
     /// Writes the file as a whole: a reader sees the former or this one.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let failed = |error| Error::from_io(error, "write the journal").on(path.display());

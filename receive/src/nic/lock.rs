@@ -86,6 +86,20 @@ impl Drop for Lock {
     }
 }
 
+/// The process that holds the lock of this path, for people; `None` if nobody does.
+pub(super) fn held_by(path: &Path) -> Result<Option<String>> {
+    // Opening and closing the file would let go of what this process holds.
+    let held = lock_held();
+    if held.contains(path) {
+        return Ok(Some("this process".to_owned()));
+    }
+    match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(file) => Ok(holder(&file).map(describe)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::from_io(error, "open the lock file").on(path.display())),
+    }
+}
+
 fn lock_held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -26,6 +26,18 @@ pub(super) fn open() -> Result<PathBuf> {
     }
 }
 
+/// The folders that there are, whoever made them.
+pub(super) fn existing() -> Vec<PathBuf> {
+    let folders = match std::env::var_os(OVERRIDE) {
+        Some(path) => vec![PathBuf::from(path)],
+        None => {
+            let own = std::env::var_os("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("devmem"));
+            std::iter::once(PathBuf::from(SYSTEM)).chain(own).collect()
+        }
+    };
+    folders.into_iter().filter(|folder| folder.exists()).collect()
+}
+
 /// The folder, private to its owner: what a journal says is done to NICs.
 fn make(path: PathBuf) -> Result<PathBuf> {
     let failed = |error| Error::from_io(error, "make the folder for locks and journals").on(path.display());

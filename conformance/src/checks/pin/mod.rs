@@ -1,10 +1,12 @@
 //! Where memory is while a NIC holds it.
 
+mod moves;
+
 use std::time::Duration;
 
 use devmem_provider::{Capabilities, Placement, Request, Require, Residency};
 
-use super::path_check;
+use super::{all, count, path_check};
 use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::ensure;
@@ -23,7 +25,11 @@ const DETACH_LIMIT: Duration = Duration::from_secs(10);
 const RESIDENCY: Need = Need::Capability(Capabilities::RESIDENCY);
 const DEVICE_MEMORY: Need = Need::Capability(Capabilities::DEVICE_LOCAL);
 
-pub(super) const CHECKS: &[Check] = &[
+const PARTS: &[&[Check]] = &[HELD, moves::CHECKS];
+
+pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
+
+const HELD: &[Check] = &[
     path_check(
         Group::Pin,
         "one_buffer",

@@ -1,9 +1,14 @@
 //! Receiving: every byte, in order, where it is said to be.
 
+mod connections;
+mod fragments;
+mod sizes;
+mod streams;
+
 use devmem_provider::Capabilities;
 
-use super::path_check;
 use super::pin::ONE_BUFFER;
+use super::{all, count, path_check};
 use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::faults::Fault;
@@ -17,7 +22,12 @@ pub(super) const NEEDS: &[Need] = &[Need::Nic, Need::Peer, Need::Capability(Capa
 /// What they build on.
 pub(super) const ONE_MEBIBYTE: &str = "receive::one_mebibyte";
 
-pub(super) const CHECKS: &[Check] = &[path_check(
+const PARTS: &[&[Check]] =
+    &[&[FIRST], sizes::CHECKS, fragments::CHECKS, streams::CHECKS, connections::CHECKS];
+
+pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
+
+const FIRST: Check = path_check(
     Group::Receive,
     "one_mebibyte",
     "A mebibyte arrives: every byte once, in order, and where it is said to be.",
@@ -31,14 +41,22 @@ pub(super) const CHECKS: &[Check] = &[path_check(
         Fault::DropsBytes,
         Fault::ReportsTwice,
         Fault::BindsNothing,
-        Fault::WrongBinding,
         Fault::HidesEnd,
         Fault::InventsEnd,
         Fault::ReceiveHangs,
         Fault::ReceiveCrashes,
     ],
     one_mebibyte,
-)];
+);
+
+const fn check(
+    name: &'static str,
+    proves: &'static str,
+    catches: &'static [Fault],
+    run: fn(&Context<'_>) -> Outcome,
+) -> Check {
+    path_check(Group::Receive, name, proves, NEEDS, &[ONE_MEBIBYTE], catches, run)
+}
 
 fn one_mebibyte(context: &Context<'_>) -> Outcome {
     let setup = Setup::new(context)?;

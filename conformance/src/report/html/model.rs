@@ -1,0 +1,165 @@
+//! What stands where: machines, providers and receive paths.
+
+use crate::report::{Checked, Entry, Machine, Report};
+use crate::verdict::Verdict;
+
+/// Everything on the page.
+#[derive(Debug)]
+pub(super) struct Model<'a> {
+    /// The machines, in the order of their reports.
+    pub(super) machines: Vec<Site<'a>>,
+    /// The receive paths, in the order in which reports name them.
+    pub(super) paths: Vec<&'a str>,
+    suites: Vec<&'a str>,
+}
+
+/// A machine and what was checked on it.
+#[derive(Debug)]
+pub(super) struct Site<'a> {
+    /// Its number, from 1.
+    pub(super) number: usize,
+    /// The machine.
+    pub(super) machine: &'a Machine,
+    /// Its providers.
+    pub(super) rows: Vec<Row<'a>>,
+}
+
+/// A provider on a machine.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    /// What it is called in this page.
+    pub(super) id: String,
+    /// The provider.
+    pub(super) provider: &'a Checked,
+    /// What was found.
+    pub(super) entries: Vec<&'a Entry>,
+}
+
+/// How many entries have which verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts([usize; Verdict::ALL.len()]);
+
+impl<'a> Model<'a> {
+    /// From reports, of which those of one provider on one machine (shards) become one.
+    pub(super) fn of(reports: &'a [Report]) -> Self {
+        let mut model = Self { machines: Vec::new(), paths: Vec::new(), suites: Vec::new() };
+        for report in reports {
+            if !model.suites.contains(&report.suite.as_str()) {
+                model.suites.push(&report.suite);
+            }
+            for path in report.entries.iter().filter_map(|entry| entry.path.as_deref()) {
+                if !model.paths.contains(&path) {
+                    model.paths.push(path);
+                }
+            }
+            let site = model.site(&report.machine);
+            let row = site.row(&report.provider);
+            row.entries.extend(&report.entries);
+        }
+        model
+    }
+
+    fn site(&mut self, machine: &'a Machine) -> &mut Site<'a> {
+        let known = self.machines.iter().position(|site| is_same(site.machine, machine));
+        let index = known.unwrap_or_else(|| {
+            self.machines.push(Site { number: self.machines.len() + 1, machine, rows: Vec::new() });
+            self.machines.len() - 1
+        });
+        &mut self.machines[index]
+    }
+
+    /// All providers on all machines.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row<'a>> {
+        self.machines.iter().flat_map(|site| &site.rows)
+    }
+
+    /// The columns: the provider alone, if that was checked, and every receive path.
+    pub(super) fn columns(&self) -> Vec<Option<&'a str>> {
+        let alone = self.rows().any(|row| row.entries.iter().any(|entry| entry.path.is_none()));
+        alone.then_some(None).into_iter().chain(self.paths.iter().copied().map(Some)).collect()
+    }
+
+    /// All verdicts.
+    pub(super) fn counts(&self) -> Counts {
+        Counts::count(self.rows().flat_map(|row| &row.entries).copied())
+    }
+
+    /// The kernels, each once.
+    pub(super) fn kernels(&self) -> Vec<&'a str> {
+        let mut kernels = Vec::new();
+        for site in &self.machines {
+            if !kernels.contains(&site.machine.kernel.as_str()) {
+                kernels.push(site.machine.kernel.as_str());
+            }
+        }
+        kernels
+    }
+
+    /// The versions of the suite, each once.
+    pub(super) fn suites(&self) -> Vec<&'a str> {
+        self.suites.clone()
+    }
+}
+
+impl<'a> Site<'a> {
+    fn row(&mut self, provider: &'a Checked) -> &mut Row<'a> {
+        let known = self.rows.iter().position(|row| row.provider == provider);
+        let index = known.unwrap_or_else(|| {
+            let id = format!("m{}-p{}", self.number, self.rows.len() + 1);
+            self.rows.push(Row { id, provider, entries: Vec::new() });
+            self.rows.len() - 1
+        });
+        &mut self.rows[index]
+    }
+}
+
+impl<'a> Row<'a> {
+    /// What was found in a column.
+    pub(super) fn cell(&self, path: Option<&str>) -> Vec<&'a Entry> {
+        self.entries.iter().copied().filter(|entry| entry.path.as_deref() == path).collect()
+    }
+}
+
+impl Counts {
+    pub(super) fn count<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut counts = Self::default();
+        for entry in entries {
+            if let Some(index) = Verdict::ALL.iter().position(|&verdict| verdict == entry.verdict) {
+                counts.0[index] += 1;
+            }
+        }
+        counts
+    }
+
+    pub(super) fn of(self, verdict: Verdict) -> usize {
+        Verdict::ALL.iter().zip(self.0).find(|&(&known, _)| known == verdict).map_or(0, |(_, count)| count)
+    }
+
+    pub(super) fn total(self) -> usize {
+        self.0.iter().sum()
+    }
+
+    /// The verdict that tells most: the worst of those that say something, and a skip only where nothing else is.
+    pub(super) fn worst(self) -> Option<Verdict> {
+        [Verdict::Fail, Verdict::Known, Verdict::Degraded, Verdict::Pass, Verdict::Skip]
+            .into_iter()
+            .find(|&verdict| self.of(verdict) > 0)
+    }
+}
+
+/// Whether two reports are of one machine. What changes while it runs, such as the speed of a link or the driver that is
+/// bound, makes it no other.
+fn is_same(one: &Machine, other: &Machine) -> bool {
+    let facts = |machine: &'_ Machine| {
+        let functions = machine.functions.iter().map(|function| (&function.address, &function.identifiers));
+        let functions: Vec<_> = functions.map(|(address, ids)| (address.clone(), ids.clone())).collect();
+        (
+            machine.kernel.clone(),
+            machine.architecture.clone(),
+            machine.processor.clone(),
+            machine.iommu_kind,
+            functions,
+        )
+    };
+    facts(one) == facts(other) && one.privileged == other.privileged
+}
