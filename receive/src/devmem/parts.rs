@@ -33,7 +33,7 @@ impl<'stream> Iterator for Parts<'stream> {
             match self.messages.next()?.ok()? {
                 // Nothing is to be said of zero bytes, but a token comes with them.
                 ControlMessage::Fragment(message) => return Some(Part::Fragment(fragment(message))),
-                ControlMessage::Linear(0) => {}
+                ControlMessage::Linear(0) | ControlMessage::Other { .. } => {}
                 ControlMessage::Linear(length) => {
                     let (bytes, rest) = self.linear.split_at_checked(length as usize)?;
                     self.linear = rest;
