@@ -92,6 +92,15 @@ impl Stop {
     }
 }
 
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fail(reason) => f.write_str(reason),
+            Self::Skip(skip) => f.write_str(&skip.reason),
+        }
+    }
+}
+
 impl From<devmem_provider::Error> for Stop {
     fn from(error: devmem_provider::Error) -> Self {
         Self::fail(error)

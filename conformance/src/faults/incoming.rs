@@ -4,7 +4,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result, base_page_size};
-use devmem_receive::devmem::RawErrno;
+use devmem_receive::devmem::{RawErrno, TokenRange};
 
 use super::Fault;
 use crate::path::{Incoming, Piece, Place, RawReceive, RawReceived, RawSocket};
@@ -23,6 +23,9 @@ pub(super) struct FaultyIncoming {
 impl FaultyIncoming {
     /// `inner` with `fault`; `socket` is the same connection.
     pub(super) fn new(inner: Box<dyn Incoming>, socket: TcpStream, fault: Fault) -> Self {
+        if fault == Fault::KeepsConnection {
+            std::mem::forget(socket.try_clone());
+        }
         Self { inner, fault, kept: Vec::new(), ended: false, socket }
     }
 
@@ -124,14 +127,33 @@ impl Incoming for FaultyIncoming {
     }
 
     fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {
-        Some(Box::new(FaultyRawSocket { inner: self.inner.raw()?, fault: self.fault }))
+        Some(Box::new(FaultyRawSocket::new(self.inner.raw()?, self.fault)))
     }
 }
 
+/// A socket with one fault.
 #[derive(Debug)]
-struct FaultyRawSocket<'incoming> {
+pub(super) struct FaultyRawSocket<'incoming> {
     inner: Box<dyn RawSocket + 'incoming>,
     fault: Fault,
+}
+
+impl<'socket> FaultyRawSocket<'socket> {
+    pub(super) fn new(inner: Box<dyn RawSocket + 'socket>, fault: Fault) -> Self {
+        Self { inner, fault }
+    }
+}
+
+/// How many fragments are told to have been given back.
+fn told(
+    released: std::result::Result<usize, RawErrno>,
+    fault: Fault,
+) -> std::result::Result<usize, RawErrno> {
+    match released {
+        Ok(count) if fault == Fault::MiscountsTokens => Ok(count + 1),
+        Err(_) if fault == Fault::AcceptsAnyRelease => Ok(0),
+        released => released,
+    }
 }
 
 impl RawSocket for FaultyRawSocket<'_> {
@@ -150,5 +172,16 @@ impl RawSocket for FaultyRawSocket<'_> {
             Ok(received) if self.fault == Fault::LosesMessages => Ok(RawReceived { others: 0, ..received }),
             result => result,
         }
+    }
+
+    fn release(&self, ranges: &[TokenRange]) -> std::result::Result<usize, RawErrno> {
+        match self.fault {
+            Fault::LosesTokens => Ok(ranges.iter().map(|range| range.count as usize).sum()),
+            fault => told(self.inner.release(ranges), fault),
+        }
+    }
+
+    fn release_bytes(&self, value: &[u8]) -> std::result::Result<usize, RawErrno> {
+        told(self.inner.release_bytes(value), self.fault)
     }
 }

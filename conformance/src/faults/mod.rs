@@ -87,6 +87,8 @@ pub enum Fault {
     WrongBinding,
     /// A binding is never let go.
     LeaksBinding,
+    /// Programs that are started inherit the binding, and keep it.
+    Inherited,
     /// Detaching is told to be complete while memory is still in use.
     ClaimsDetached,
     /// Detaching is never told to be complete.
@@ -109,6 +111,10 @@ pub enum Fault {
     LinearInstead,
     /// What is given back never gets to the NIC.
     LosesTokens,
+    /// More is told to have been given back than was.
+    MiscountsTokens,
+    /// What the kernel refuses to take back is told to be done.
+    AcceptsAnyRelease,
     /// What is held is given back to the NIC at once.
     ReleasesEarly,
     /// A stream ends before its end.
@@ -127,6 +133,8 @@ pub enum Fault {
     LosesMessages,
     /// The connection is closed both ways when the peer has sent all.
     ClosesAtEnd,
+    /// A connection that is closed stays open in the kernel.
+    KeepsConnection,
     /// Packets of other connections are steered into the buffer as well.
     TakesOthers,
     /// Receiving never returns.
@@ -137,7 +145,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 65] = [
         Self::Nameless,
         Self::WrongKind,
         Self::NoHeaps,
@@ -176,6 +184,7 @@ impl Fault {
         Self::ForgetsQueues,
         Self::WrongBinding,
         Self::LeaksBinding,
+        Self::Inherited,
         Self::ClaimsDetached,
         Self::DeniesDetached,
         Self::ChangesNic,
@@ -187,6 +196,8 @@ impl Fault {
         Self::ReportsTwice,
         Self::LinearInstead,
         Self::LosesTokens,
+        Self::MiscountsTokens,
+        Self::AcceptsAnyRelease,
         Self::ReleasesEarly,
         Self::InventsEnd,
         Self::HidesEnd,
@@ -196,6 +207,7 @@ impl Fault {
         Self::IgnoresLength,
         Self::LosesMessages,
         Self::ClosesAtEnd,
+        Self::KeepsConnection,
         Self::TakesOthers,
         Self::ReceiveHangs,
         Self::ReceiveCrashes,

@@ -1,6 +1,8 @@
 //! A receive path with one fault.
 
 use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +12,8 @@ use devmem_receive::ethtool::DEFAULT_CONTEXT;
 use devmem_receive::nic::Nic;
 
 use super::Fault;
-use super::incoming::FaultyIncoming;
-use crate::path::{Attached, Incoming, ReceivePath};
+use super::incoming::{FaultyIncoming, FaultyRawSocket};
+use crate::path::{Attached, Incoming, RawSocket, ReceivePath};
 
 /// Another receive path, with one fault put in.
 #[derive(Debug)]
@@ -70,7 +72,12 @@ impl ReceivePath for FaultyPath {
             return Err(Error::new(ErrorKind::Io, "bind a DMA-buf").because("it does not like to"));
         }
         let spread = (self.fault == Fault::TakesOthers).then(|| Spread::onto(nic, queues)).transpose()?;
-        Ok(Box::new(FaultyAttached { inner: Some(inner), fault: self.fault, _spread: spread }))
+        let heir = (self.fault == Fault::Inherited).then(heir).transpose()?;
+        Ok(Box::new(FaultyAttached { inner: Some(inner), fault: self.fault, _spread: spread, _heir: heir }))
+    }
+
+    fn raw<'socket>(&self, socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
+        Some(Box::new(FaultyRawSocket::new(self.inner.raw(socket)?, self.fault)))
     }
 }
 
@@ -98,6 +105,24 @@ struct FaultyAttached {
     inner: Option<Box<dyn Attached>>,
     fault: Fault,
     _spread: Option<Spread>,
+    /// Ends with the processes of the check.
+    _heir: Option<Child>,
+}
+
+/// A program with all sockets that this process has.
+fn heir() -> Result<Child> {
+    let attempt = || {
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let entry = entry?;
+            let is_socket =
+                std::fs::read_link(entry.path()).is_ok_and(|file| file.to_string_lossy().starts_with("socket:"));
+            if is_socket && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                set_inheritable(number)?;
+            }
+        }
+        Command::new("sleep").arg("60").spawn()
+    };
+    attempt().map_err(|error| Error::from_io(error, "start a program"))
 }
 
 /// How packets without a rule were spread over the queues before. Dropping it spreads them so again.

@@ -1,6 +1,7 @@
 //! devmem TCP as a receive path.
 
 use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use devmem_provider::{DmaBuf, Error, Importer, PeerToPeer, Result};
@@ -30,6 +31,10 @@ impl ReceivePath for DevmemTcp {
 
     fn attach(&self, nic: &Nic, queues: &[u32], dma_buf: &DmaBuf) -> Result<Box<dyn Attached>> {
         Ok(Box::new(devmem::DevmemTcp::new(nic, queues).attach(dma_buf)?))
+    }
+
+    fn raw<'socket>(&self, socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
+        Some(Box::new(DevmemSocket::new(socket)))
     }
 }
 
@@ -62,6 +67,10 @@ impl Incoming for Stream {
 
     fn flush(&mut self) -> Result<()> {
         Stream::flush(self)
+    }
+
+    fn system_calls(&self) -> Option<u64> {
+        Some(self.statistics().system_calls())
     }
 
     fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {

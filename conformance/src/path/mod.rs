@@ -5,6 +5,7 @@ mod raw;
 
 use std::fmt;
 use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use devmem_provider::{Attachment, DmaBuf, Error, Importer, PciAddress, PeerToPeer, Result};
@@ -32,6 +33,11 @@ pub trait ReceivePath: fmt::Debug + Send + Sync {
     ///
     /// What the kernel says, with what to do.
     fn attach(&self, nic: &Nic, queues: &[u32], dma_buf: &DmaBuf) -> Result<Box<dyn Attached>>;
+
+    /// A socket of any kind, to call the kernel directly. `None` for a path that has another way to receive.
+    fn raw<'socket>(&self, _socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
+        None
+    }
 }
 
 /// A buffer that is attached to receive queues. Dropping it detaches.
@@ -84,6 +90,11 @@ pub trait Incoming: fmt::Debug {
     ///
     /// If something was released that was not held, or what the kernel says.
     fn flush(&mut self) -> Result<()>;
+
+    /// How many system calls it has made. `None` for a path that does not count them.
+    fn system_calls(&self) -> Option<u64> {
+        None
+    }
 
     /// Its socket, to call the kernel directly. `None` for a path that has another way to receive.
     fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {

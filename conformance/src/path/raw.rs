@@ -1,9 +1,9 @@
 //! The system calls below a connection, one for each call.
 
 use std::fmt;
-use std::net::TcpStream;
+use std::os::fd::AsFd;
 
-use devmem_receive::devmem::{ControlMessage, DevmemSocket, MESSAGE_SPACE, RawErrno};
+use devmem_receive::devmem::{ControlMessage, DevmemSocket, MESSAGE_SPACE, RawErrno, TokenRange};
 use nix::libc;
 
 use super::{Piece, Place};
@@ -17,6 +17,20 @@ pub trait RawSocket: fmt::Debug {
     ///
     /// The kernel's error number; `EPROTO` if what the kernel wrote cannot be read.
     fn receive(&self, request: RawReceive) -> Result<RawReceived, RawErrno>;
+
+    /// Gives fragments back with one `SO_DEVMEM_DONTNEED`. Returns how many the kernel took.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error number.
+    fn release(&self, ranges: &[TokenRange]) -> Result<usize, RawErrno>;
+
+    /// As [`release`](Self::release), with the option's value as bytes, which need not be whole ranges.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error number.
+    fn release_bytes(&self, value: &[u8]) -> Result<usize, RawErrno>;
 }
 
 /// What is asked of one `recvmsg()`.
@@ -69,7 +83,15 @@ pub struct RawReceived {
     pub others: usize,
 }
 
-impl RawSocket for DevmemSocket<&TcpStream> {
+impl<S: AsFd + fmt::Debug> RawSocket for DevmemSocket<S> {
+    fn release(&self, ranges: &[TokenRange]) -> Result<usize, RawErrno> {
+        DevmemSocket::release(self, ranges)
+    }
+
+    fn release_bytes(&self, value: &[u8]) -> Result<usize, RawErrno> {
+        DevmemSocket::release_bytes(self, value)
+    }
+
     fn receive(&self, request: RawReceive) -> Result<RawReceived, RawErrno> {
         let mut linear = vec![0; request.length];
         let mut control = vec![0; request.fragments * MESSAGE_SPACE.div_ceil(size_of::<u64>())];
