@@ -1,5 +1,6 @@
 //! Providers and receive paths that are wrong on purpose: what the checks are checked with.
 
+mod incoming;
 mod path;
 mod provider;
 
@@ -118,6 +119,16 @@ pub enum Fault {
     SwallowsErrors,
     /// What is only to be shown is taken.
     PeekTakes,
+    /// The flags of a receive are ignored.
+    IgnoresFlags,
+    /// A receive takes more than there is room for.
+    IgnoresLength,
+    /// Control messages that are not about payload are lost.
+    LosesMessages,
+    /// The connection is closed both ways when the peer has sent all.
+    ClosesAtEnd,
+    /// Packets of other connections are steered into the buffer as well.
+    TakesOthers,
     /// Receiving never returns.
     ReceiveHangs,
     /// Receiving ends the process with a signal.
@@ -126,7 +137,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 61] = [
         Self::Nameless,
         Self::WrongKind,
         Self::NoHeaps,
@@ -181,6 +192,11 @@ impl Fault {
         Self::HidesEnd,
         Self::SwallowsErrors,
         Self::PeekTakes,
+        Self::IgnoresFlags,
+        Self::IgnoresLength,
+        Self::LosesMessages,
+        Self::ClosesAtEnd,
+        Self::TakesOthers,
         Self::ReceiveHangs,
         Self::ReceiveCrashes,
     ];

@@ -4,11 +4,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use devmem_provider::{DmaBuf, Error, Importer, PeerToPeer, Result};
-use devmem_receive::devmem::{self, BindRefusal, Binding, Parts, Stream, StreamOptions};
+use devmem_receive::devmem::{self, BindRefusal, Binding, DevmemSocket, Parts, Stream, StreamOptions};
 use devmem_receive::nic::Nic;
 use devmem_receive::stream::Part;
 
-use super::{Attached, Incoming, Piece, Place, ReceivePath};
+use super::{Attached, Incoming, Piece, Place, RawSocket, ReceivePath};
 
 /// devmem TCP (`Documentation/networking/devmem.rst` in the kernel).
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +62,10 @@ impl Incoming for Stream {
 
     fn flush(&mut self) -> Result<()> {
         Stream::flush(self)
+    }
+
+    fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {
+        Some(Box::new(DevmemSocket::new(self.socket())))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Receive paths: the ways in which a NIC receives into a buffer, behind one interface that the checks use.
 
 mod devmem_tcp;
+mod raw;
 
 use std::fmt;
 use std::net::TcpStream;
@@ -12,6 +13,7 @@ use devmem_receive::nic::Nic;
 use devmem_receive::stream::Fragment;
 
 pub use devmem_tcp::DevmemTcp;
+pub use raw::{RawReceive, RawReceived, RawSocket};
 
 /// A way in which a NIC receives into a buffer.
 pub trait ReceivePath: fmt::Debug + Send + Sync {
@@ -82,6 +84,11 @@ pub trait Incoming: fmt::Debug {
     ///
     /// If something was released that was not held, or what the kernel says.
     fn flush(&mut self) -> Result<()>;
+
+    /// Its socket, to call the kernel directly. `None` for a path that has another way to receive.
+    fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {
+        None
+    }
 }
 
 /// The next bytes of a stream.

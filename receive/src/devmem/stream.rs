@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::control_messages::{ControlMessage, ControlMessages};
 use super::options::{LEAST_FRAGMENTS, StreamOptions, page_bytes};
-use super::parts::{Parts, fragment};
+use super::parts::Parts;
 use super::statistics::Statistics;
 use super::tokens::PendingTokens;
 use super::uapi;
@@ -205,7 +205,7 @@ impl Stream {
         let control = std::mem::take(&mut self.control);
         let messages = ControlMessages::new(uapi::control_bytes(&control, received.control_length));
         let fragments = messages.map_while(|message| message.ok()).filter_map(|message| match message {
-            ControlMessage::Fragment(message) => Some(fragment(message)),
+            ControlMessage::Fragment(message) => Some(Fragment::from(message)),
             ControlMessage::Linear(_) | ControlMessage::Other { .. } => None,
         });
         let result = self.release(fragments).and_then(|()| self.flush());
