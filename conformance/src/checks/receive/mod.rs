@@ -3,6 +3,7 @@
 mod connections;
 mod fragments;
 mod order_of_events;
+mod settings;
 mod sizes;
 mod socket;
 mod steering;
@@ -33,6 +34,7 @@ const PARTS: &[&[Check]] = &[
     connections::CHECKS,
     steering::CHECKS,
     order_of_events::CHECKS,
+    settings::CHECKS,
     socket::CHECKS,
 ];
 
