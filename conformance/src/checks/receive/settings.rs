@@ -17,13 +17,13 @@ const OF_BYTES: &[Fault] = &[Fault::DropsBytes, Fault::LinearInstead];
 
 pub(super) const CHECKS: &[Check] = &[
     check(
-        "with_and_without_gro",
+        "packets_joined_by_the_kernel",
         "A stream comes into the buffer with packets that the kernel joins (rx-gro), and with those that it does not.",
         OF_BYTES,
         |context| off_and_on(context, "rx-gro"),
     ),
     check(
-        "with_and_without_gro_hw",
+        "packets_joined_by_the_nic",
         "A stream comes into the buffer with packets that the NIC joins (rx-gro-hw), and with those that it does not.",
         OF_BYTES,
         |context| off_and_on(context, "rx-gro-hw"),
