@@ -111,11 +111,11 @@ fn perform(script: &Script, barrier: &Receiver<()>, tell: &Sender<Weak<TcpStream
     let mut told = Told::default();
     let failed =
         |step, error: Error| Some(Failure { step, errno: error.raw_os_error(), text: error.to_string() });
-    let connected = connected(script).and_then(|connection| {
+    let connected = connected(script).map(|connection| {
         let connection = Arc::new(connection);
         // Nobody looks at the connection of a script that was aborted before it was there.
         let _ = tell.send(Arc::downgrade(&connection));
-        Ok(connection)
+        connection
     });
     let connection = match connected {
         Ok(connection) => connection,
