@@ -26,7 +26,7 @@ pub(crate) const BUFFER_BYTES: u64 = 4 << 20;
 
 /// What connections read in one call.
 pub(crate) fn options() -> StreamOptions {
-    StreamOptions::default().idle_limit(Duration::from_secs(10))
+    StreamOptions::default().idle_limit(Duration::from_secs(5))
 }
 
 /// The receiving side. The order of the fields is the order of release.

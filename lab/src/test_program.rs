@@ -9,7 +9,7 @@ use crate::protocol::GUEST_VARIABLE;
 use crate::{Input, LAB_FAILURE, Machine, Streams, Topology};
 
 /// How long all tests of a program may take together.
-const TIMEOUT: Duration = Duration::from_secs(900);
+const TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// A test program (`harness = false`) that boots the lab and runs itself in the guest.
 ///

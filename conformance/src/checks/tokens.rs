@@ -1,5 +1,151 @@
 //! Giving memory back to the NIC.
 
-use crate::check::Check;
+use std::time::Duration;
 
-pub(super) const CHECKS: &[Check] = &[];
+use devmem_provider::ErrorKind;
+
+use super::path_check;
+use super::receive::{NEEDS, ONE_MEBIBYTE};
+use crate::check::{Check, Group};
+use crate::context::Context;
+use crate::ensure;
+use crate::faults::Fault;
+use crate::nic_under_test::Family;
+use crate::path::Place;
+use crate::setup::{Connection, Setup, options, script, sends};
+use crate::verdict::{Finding, Outcome, Stop};
+
+/// How long the kernel may take to let go of a buffer that nothing holds.
+const DETACH_LIMIT: Duration = Duration::from_secs(10);
+
+const fn check(
+    name: &'static str,
+    proves: &'static str,
+    catches: &'static [Fault],
+    run: fn(&Context<'_>) -> Outcome,
+) -> Check {
+    path_check(Group::Tokens, name, proves, NEEDS, &[ONE_MEBIBYTE], catches, run)
+}
+
+pub(super) const CHECKS: &[Check] = &[
+    check(
+        "exhaustion_and_recovery",
+        "A buffer that is held whole stalls the stream, which goes on when the places come back.",
+        &[Fault::LosesTokens, Fault::ReleasesEarly],
+        exhaustion_and_recovery,
+    ),
+    check("any_order", "Places may be given back in any order.", &[Fault::LosesTokens], any_order),
+    check(
+        "released_twice",
+        "That a place is given back twice is told, and harms nothing.",
+        &[Fault::SwallowsErrors, Fault::LosesTokens],
+        released_twice,
+    ),
+    check(
+        "of_another_connection",
+        "A place that another connection holds is not given back, and that is told.",
+        &[Fault::SwallowsErrors, Fault::LosesTokens],
+        of_another_connection,
+    ),
+    check(
+        "closing_gives_back",
+        "A connection that is closed gives back all that it holds.",
+        &[Fault::DeniesDetached],
+        closing_gives_back,
+    ),
+];
+
+/// Reads until something arrives, or the stream ends.
+fn first(connection: &mut Connection, setup: &Setup) -> Result<Vec<Place>, Stop> {
+    connection.read(&setup.mapping)?.ok_or_else(|| Stop::fail("the stream ended before it began"))
+}
+
+fn exhaustion_and_recovery(context: &Context<'_>) -> Outcome {
+    let (setup, mut session) = (Setup::new(context)?, context.peer()?);
+    let bytes = 2 * setup.buffer.size();
+    let listener = setup.listen(context, Family::V4)?;
+    let script = script(listener.local_addr()?, sends(bytes));
+    let options = options().idle_limit(Duration::from_secs(1));
+    let mut connection = setup.accept(&listener, &mut session, script, options)?;
+    let mut held = Vec::new();
+    let stalled = loop {
+        match connection.incoming.next() {
+            Ok(Some(pieces)) => {
+                connection.position = crate::setup::compared(&pieces, connection.position, &setup.mapping)?;
+                held.extend(crate::setup::places(&pieces));
+            }
+            Ok(None) => return Err(Stop::fail("twice the buffer arrived in it, and all of it is held")),
+            Err(error) => break error,
+        }
+    };
+    ensure!(connection.position <= setup.buffer.size(), "{} bytes are held: {stalled}", connection.position);
+    connection.incoming.release(&held)?;
+    connection.incoming.flush()?;
+    connection.drain(&setup.mapping, bytes)?;
+    Ok(Finding::Pass)
+}
+
+fn any_order(context: &Context<'_>) -> Outcome {
+    let (setup, mut session) = (Setup::new(context)?, context.peer()?);
+    let bytes = 2 * setup.buffer.size();
+    let mut connection = setup.connect(context, &mut session, sends(bytes))?;
+    while let Some(mut places) = connection.read(&setup.mapping)? {
+        places.reverse();
+        let (even, odd): (Vec<_>, Vec<_>) =
+            places.into_iter().enumerate().partition(|(index, _)| index.is_multiple_of(2));
+        for (_, place) in odd.into_iter().chain(even) {
+            connection.incoming.release(&[place])?;
+        }
+    }
+    ensure!(connection.position == bytes, "{} of {bytes} bytes arrived", connection.position);
+    connection.incoming.flush()?;
+    Ok(Finding::Pass)
+}
+
+/// Stops unless an error says that something was given back that was not held.
+fn told(result: devmem_provider::Result<()>, what: &str) -> Result<(), Stop> {
+    let Err(error) = result else { return Err(Stop::fail(format!("{what} went unnoticed"))) };
+    ensure!(error.kind() == ErrorKind::InvalidInput, "{what} is {:?}: {error}", error.kind());
+    Ok(())
+}
+
+fn released_twice(context: &Context<'_>) -> Outcome {
+    let (setup, mut session) = (Setup::new(context)?, context.peer()?);
+    let bytes = 1 << 20;
+    let mut connection = setup.connect(context, &mut session, sends(bytes))?;
+    let places = first(&mut connection, &setup)?;
+    connection.incoming.release(&places)?;
+    connection.incoming.flush()?;
+    let again = connection.incoming.release(&places).and_then(|()| connection.incoming.flush());
+    told(again, "a second release")?;
+    connection.drain(&setup.mapping, bytes)?;
+    Ok(Finding::Pass)
+}
+
+fn of_another_connection(context: &Context<'_>) -> Outcome {
+    let (setup, mut session) = (Setup::of(context, 1, 8 << 20)?, context.peer()?);
+    let bytes = 256 << 10;
+    let mut owner = setup.connect(context, &mut session, sends(bytes))?;
+    let mut other = setup.connect(context, &mut session, sends(bytes))?;
+    let places = first(&mut owner, &setup)?;
+    let result = other.incoming.release(&places).and_then(|()| other.incoming.flush());
+    told(result, "the release by another connection")?;
+    owner.incoming.release(&places)?;
+    owner.drain(&setup.mapping, bytes)?;
+    other.drain(&setup.mapping, bytes)?;
+    Ok(Finding::Pass)
+}
+
+fn closing_gives_back(context: &Context<'_>) -> Outcome {
+    let (setup, mut session) = (Setup::new(context)?, context.peer()?);
+    let mut connection = setup.connect(context, &mut session, sends(1 << 20))?;
+    let mut held = 0;
+    while let Some(places) = connection.read(&setup.mapping)? {
+        held += places.len();
+    }
+    ensure!(held > 0, "nothing was held");
+    drop(connection);
+    let told = setup.pin.into_attachment().detach(DETACH_LIMIT)?;
+    ensure!(told, "the kernel still holds the buffer after {} s", DETACH_LIMIT.as_secs());
+    Ok(Finding::Pass)
+}

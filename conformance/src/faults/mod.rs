@@ -57,7 +57,7 @@ pub enum Fault {
     UnknownResidency,
     /// The residency is told without evidence.
     NoEvidence,
-    /// Looking at the residency changes it.
+    /// Every second look finds the memory elsewhere.
     MovingLook,
     /// Only one buffer can be had at a time.
     OneBuffer,

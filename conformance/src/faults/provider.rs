@@ -252,7 +252,7 @@ impl Buffer for FaultyBuffer {
             Fault::LyingResidency => seen.residency = opposite,
             Fault::UnknownResidency => seen.residency = Residency::Unknown,
             Fault::NoEvidence => seen.evidence.clear(),
-            Fault::MovingLook if self.looked.swap(true, Ordering::SeqCst) => seen.residency = opposite,
+            Fault::MovingLook if self.looked.fetch_xor(true, Ordering::SeqCst) => seen.residency = opposite,
             _ => {}
         }
         Ok(seen)

@@ -1,6 +1,6 @@
 //! The peer: the machine that sends to the NIC under test.
 //!
-//! It executes [scripts](Script), one for each connection, on behalf of a check.
+//! It executes scripts, one for each connection, on behalf of a check.
 
 mod protocol;
 mod script;

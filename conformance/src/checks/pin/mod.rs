@@ -156,6 +156,10 @@ fn requirement_is_kept(context: &Context<'_>) -> Outcome {
                 pin.residency()
             );
             ensure!(
+                context.provider().capabilities().contains(Capabilities::DEVICE_LOCAL),
+                "device memory is promised by a provider that has none"
+            );
+            ensure!(
                 before.residency == Residency::DeviceLocal,
                 "it was in {before} before, and is promised to be in the device now"
             );

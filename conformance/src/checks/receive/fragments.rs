@@ -7,8 +7,9 @@ use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
+use crate::nic_under_test::Family;
 use crate::path::Place;
-use crate::setup::{BUFFER_BYTES, Setup, sends};
+use crate::setup::{BUFFER_BYTES, Setup, options, script, sends};
 use crate::verdict::{Finding, Outcome, Stop};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -86,7 +87,11 @@ fn never_twice_at_once(context: &Context<'_>) -> Outcome {
 fn held_is_kept(context: &Context<'_>) -> Outcome {
     let (setup, mut session) = (Setup::new(context)?, context.peer()?);
     let bytes = 4 * BUFFER_BYTES;
-    let mut connection = setup.connect(context, &mut session, sends(bytes))?;
+    let listener = setup.listen(context, Family::V4)?;
+    let script = script(listener.local_addr()?, sends(bytes));
+    // Small batches, so that a little more than is wanted is held, and not the whole buffer.
+    let options = options().batch_bytes(64 << 10);
+    let mut connection = setup.accept(&listener, &mut session, script, options)?;
     let held = held(&setup, &mut connection, 256 << 10)?;
     let content = |places: &[Place]| -> Result<Vec<u8>, Stop> {
         let access = setup.mapping.read()?;

@@ -55,7 +55,6 @@ const FIRST: Check = path_check(
         Fault::ReportsTwice,
         Fault::BindsNothing,
         Fault::HidesEnd,
-        Fault::InventsEnd,
         Fault::ReceiveHangs,
         Fault::ReceiveCrashes,
     ],

@@ -57,7 +57,7 @@ fn provider(page: &mut Page, row: &Row<'_>, columns: &[Option<&str>]) {
 fn cell(page: &mut Page, id: &str, column: Option<&str>, entries: &[&Entry]) {
     let counts = Counts::count(entries.iter().copied());
     page.add(format_args!(
-        "<section class=\"column\" id=\"{id}\" tabindex=\"-1\">\n<h4>{}</h4>{}<p class=\"counts\">{}</p>\n",
+        "<section class=\"column\" id=\"{id}\" tabindex=\"-1\">\n<div class=\"head\"><h4>{}</h4>{}<p>{}</p></div>\n",
         text(column.unwrap_or(ALONE)),
         bar(counts),
         words(counts, None),

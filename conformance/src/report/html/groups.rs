@@ -1,49 +1,41 @@
 //! The table of groups of checks and providers.
 
-use super::machines;
 use super::markup::{Page, mark, text, words};
 use super::matrix::ALONE;
-use super::model::{Counts, Model, Site};
+use super::model::{Counts, Model};
 
-/// Writes it, one for each machine.
+/// Writes it, with a column for each provider on each machine.
 pub(super) fn write(page: &mut Page, model: &Model<'_>) {
-    page.add(format_args!("<section aria-labelledby=\"groups\">\n<h2 id=\"groups\">Groups of checks</h2>\n"));
-    for site in &model.machines {
-        if model.machines.len() > 1 {
-            page.add(format_args!("<h3 class=\"machine\">{}</h3>\n", text(&machines::title(site))));
-        }
-        table(page, site, &model.columns());
-    }
-    page.add(format_args!("</section>\n"));
-}
-
-fn table(page: &mut Page, site: &Site<'_>, columns: &[Option<&str>]) {
     page.add(format_args!(
-        "<div class=\"wide\" tabindex=\"0\">\n<table class=\"groups\">\n<thead><tr><th scope=\"col\">Group</th>"
+        "<section aria-labelledby=\"groups\">\n<h2 id=\"groups\">Groups of checks</h2>\n\
+         <div class=\"wide\" tabindex=\"0\">\n<table class=\"groups\">\n<thead><tr><th scope=\"col\">Group</th>"
     ));
-    for row in &site.rows {
-        page.add(format_args!(
-            "<th scope=\"col\"><a href=\"#{}\"><span>{}</span></a></th>",
-            row.id,
-            text(&row.provider.name)
-        ));
+    for site in &model.machines {
+        for row in &site.rows {
+            let name = text(&row.provider.name);
+            page.add(format_args!("<th scope=\"col\"><a href=\"#{}\"><span>{name}", row.id));
+            if model.machines.len() > 1 {
+                page.add(format_args!(", machine {}", site.number));
+            }
+            page.add(format_args!("</span></a></th>"));
+        }
     }
     page.add(format_args!("</tr></thead>\n"));
-    for (index, column) in columns.iter().enumerate() {
+    for (index, column) in model.columns().iter().enumerate() {
         let mut groups: Vec<&str> = Vec::new();
-        for entry in site.rows.iter().flat_map(|row| row.cell(*column)) {
+        for entry in model.rows().flat_map(|row| row.cell(*column)) {
             if !groups.contains(&entry.group()) {
                 groups.push(entry.group());
             }
         }
         page.add(format_args!(
             "<tbody><tr class=\"path\"><th scope=\"rowgroup\" colspan=\"{}\">{}</th></tr>\n",
-            site.rows.len() + 1,
+            model.rows().count() + 1,
             text(column.unwrap_or(ALONE)),
         ));
         for group in groups {
             page.add(format_args!("<tr><th scope=\"row\">{}</th>", text(group)));
-            for row in &site.rows {
+            for row in model.rows() {
                 let entries = row.cell(*column);
                 let counts = Counts::count(entries.iter().copied().filter(|entry| entry.group() == group));
                 let Some(worst) = counts.worst() else {
@@ -63,5 +55,5 @@ fn table(page: &mut Page, site: &Site<'_>, columns: &[Option<&str>]) {
         }
         page.add(format_args!("</tbody>\n"));
     }
-    page.add(format_args!("</table>\n</div>\n"));
+    page.add(format_args!("</table>\n</div>\n</section>\n"));
 }

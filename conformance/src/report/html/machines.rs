@@ -4,13 +4,24 @@ use super::markup::{Page, bytes, text};
 use super::model::{Model, Site};
 use crate::report::machine::{Bridge, Class, Machine, PciFunction};
 
-/// A machine in a line.
+/// A machine in a line, with its GPUs, by which those of a virtual lab differ.
 pub(super) fn title(site: &Site<'_>) -> String {
     let machine = site.machine;
     let mut title = format!("Machine {}: Linux {}", site.number, machine.kernel);
     for part in [&machine.architecture, &machine.processor].into_iter().flatten() {
         title.push_str(", ");
         title.push_str(part);
+    }
+    let mut gpus: Vec<&str> = Vec::new();
+    for gpu in machine.functions.iter().filter(|function| function.class == Class::Gpu) {
+        let name = gpu.driver.as_deref().unwrap_or(&gpu.identifiers);
+        if !gpus.contains(&name) {
+            gpus.push(name);
+        }
+    }
+    if !gpus.is_empty() {
+        title.push_str(", with ");
+        title.push_str(&gpus.join(" and "));
     }
     title
 }

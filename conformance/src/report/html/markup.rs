@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::report::html::model::Counts;
+use crate::report::html::model::{BY_WEIGHT, Counts};
 use crate::verdict::Verdict;
 
 /// A page that grows.
@@ -62,9 +62,9 @@ pub(super) fn mark(verdict: Verdict) -> &'static str {
     }
 }
 
-/// The counts that are not zero, worst first, without one of them: `2 degraded, 38 pass`.
+/// The counts that are not zero, by their weight, without one of them: `2 degraded, 38 pass`.
 pub(super) fn words(counts: Counts, without: Option<Verdict>) -> String {
-    let told = Verdict::ALL.into_iter().rev().filter(|&v| counts.of(v) > 0 && Some(v) != without);
+    let told = BY_WEIGHT.into_iter().filter(|&v| counts.of(v) > 0 && Some(v) != without);
     told.map(|verdict| format!("{} {verdict}", counts.of(verdict))).collect::<Vec<_>>().join(", ")
 }
 

@@ -80,7 +80,9 @@ fn cell(page: &mut Page, row: &Row<'_>, index: usize, column: Option<&str>) {
         bar(counts),
     ));
     let others = words(counts, Some(worst));
-    page.add(format_args!("<small>{}</small>", if others.is_empty() { "nothing else" } else { &others }));
+    if !others.is_empty() {
+        page.add(format_args!("<small>{others}</small>"));
+    }
     if let Some(place) = column.and_then(|_| memory::words(&entries)) {
         page.add(format_args!("<small class=\"place\">{}</small>", text(&place)));
     }

@@ -19,19 +19,31 @@ pub(super) fn words(entries: &[&Entry]) -> Option<String> {
     }
     // A pass means that the memory is where it was asked to be.
     let counts = Counts::count(entries.iter().copied());
-    (counts.worst() == Some(Verdict::Pass)).then(|| "memory where it was asked to be".to_owned())
+    (counts.worst() == Some(Verdict::Pass)).then(|| "memory stays where asked".to_owned())
 }
 
-/// "before → after" from the sentence in which a pin tells that memory moved: `system (gtt) (was device-local (vram))`.
+/// The names of residencies, with which a place begins: `device-local (vram)`.
+const RESIDENCIES: [&str; 3] = ["device-local", "system", "unknown"];
+
+/// "before → after" from the sentences in which checks and pins tell that memory moved: `device-local (vram) -> system
+/// (gtt): evidence`, and `system (gtt) (was device-local (vram)): evidence`.
 fn movement(reason: &str) -> Option<String> {
-    let (after, rest) = reason.split_once(" (was ")?;
-    let from = ["device-local", "system", "unknown"].iter().filter_map(|word| after.rfind(word)).max()?;
-    let mut depth = 1;
-    let end = rest.find(|letter| {
-        depth += i32::from(letter == '(') - i32::from(letter == ')');
-        depth == 0
-    })?;
-    Some(format!("{} \u{2192} {}", &rest[..end], &after[from..]))
+    let (before, after) = match reason.split_once(" -> ") {
+        Some((before, rest)) => (last_place(before)?, rest.split(": ").next()?),
+        None => {
+            let (after, rest) = reason.split_once(" (was ")?;
+            (rest.split_once("):").map_or(rest, |(before, _)| before), last_place(after)?)
+        }
+    };
+    let is_place = |text: &str| RESIDENCIES.iter().any(|name| text.starts_with(name));
+    (is_place(before) && is_place(after)).then(|| format!("{before} \u{2192} {after}"))
+}
+
+/// The place with which a clause ends.
+fn last_place(text: &str) -> Option<&str> {
+    let clause = text.rsplit(": ").next()?;
+    let from = RESIDENCIES.iter().filter_map(|name| clause.find(name)).min()?;
+    Some(&clause[from..])
 }
 
 /// The first words of a sentence.
@@ -57,6 +69,8 @@ mod tests {
         let told =
             of(Verdict::Degraded, "the buffer is in system (gtt) (was device-local (vram)): amdgpu moved it");
         assert_eq!(told.as_deref(), Some("device-local (vram) \u{2192} system (gtt)"));
+        let told = of(Verdict::Degraded, "two queues: system (system0) -> system: i915 says so: yes -> no");
+        assert_eq!(told.as_deref(), Some("system (system0) \u{2192} system"));
         let told = of(Verdict::Degraded, "system (was device-local): moved when zcrx attached");
         assert_eq!(told.as_deref(), Some("device-local \u{2192} system"));
     }
@@ -66,7 +80,7 @@ mod tests {
         assert_eq!(of(Verdict::Degraded, "elsewhere: evidence").as_deref(), Some("elsewhere"));
         let long = of(Verdict::Degraded, &"\u{e4}".repeat(100)).unwrap();
         assert_eq!(long.chars().count(), LETTERS + 1);
-        for odd in ["(was ", "system (was (", "x (was y)", " (was "] {
+        for odd in ["(was ", "system (was (", "x (was y)", " (was ", " -> ", "system -> "] {
             assert!(of(Verdict::Degraded, odd).is_some(), "{odd}");
         }
     }

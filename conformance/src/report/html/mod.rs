@@ -60,10 +60,13 @@ fn head(page: &mut Page, model: &Model<'_>) {
     ));
     let plural =
         |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-    page.add(format_args!("{} on ", plural(counts.total(), "verdict", "verdicts")));
-    page.add(format_args!("{}", plural(model.rows().count(), "provider", "providers")));
+    page.add(format_args!("{} of ", plural(counts.total(), "verdict", "verdicts")));
+    page.add(format_args!("{}", plural(model.providers(), "provider", "providers")));
     if !model.paths.is_empty() {
         page.add(format_args!(" and {}", plural(model.paths.len(), "receive path", "receive paths")));
+    }
+    if model.machines.len() > 1 {
+        page.add(format_args!(" on {} machines", model.machines.len()));
     }
     for (index, kernel) in model.kernels().into_iter().enumerate() {
         page.add(format_args!("{}{}", if index == 0 { ", Linux " } else { " and " }, text(kernel)));

@@ -1,5 +1,7 @@
 //! What stands where: machines, providers and receive paths.
 
+use std::collections::BTreeSet;
+
 use crate::report::{Checked, Entry, Machine, Report};
 use crate::verdict::Verdict;
 
@@ -34,6 +36,10 @@ pub(super) struct Row<'a> {
     /// What was found.
     pub(super) entries: Vec<&'a Entry>,
 }
+
+/// Verdicts by how much they tell: the worst of those that say something first, then those that say nothing.
+pub(super) const BY_WEIGHT: [Verdict; Verdict::ALL.len()] =
+    [Verdict::Fail, Verdict::Known, Verdict::Degraded, Verdict::Pass, Verdict::Skip];
 
 /// How many entries have which verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,6 +88,12 @@ impl<'a> Model<'a> {
     /// All verdicts.
     pub(super) fn counts(&self) -> Counts {
         Counts::count(self.rows().flat_map(|row| &row.entries).copied())
+    }
+
+    /// How many providers there are, whatever number of machines they are on.
+    pub(super) fn providers(&self) -> usize {
+        let named = self.rows().map(|row| (&row.provider.name, &row.provider.description));
+        named.collect::<BTreeSet<_>>().len()
     }
 
     /// The kernels, each once.
@@ -139,11 +151,9 @@ impl Counts {
         self.0.iter().sum()
     }
 
-    /// The verdict that tells most: the worst of those that say something, and a skip only where nothing else is.
+    /// The verdict that tells most.
     pub(super) fn worst(self) -> Option<Verdict> {
-        [Verdict::Fail, Verdict::Known, Verdict::Degraded, Verdict::Pass, Verdict::Skip]
-            .into_iter()
-            .find(|&verdict| self.of(verdict) > 0)
+        BY_WEIGHT.into_iter().find(|&verdict| self.of(verdict) > 0)
     }
 }
 

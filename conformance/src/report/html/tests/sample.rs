@@ -5,23 +5,25 @@ use crate::report::machine::{AddressRegister, Class, IommuKind, Link, PciFunctio
 use crate::report::{Checked, Entry, Machine, Report, SCHEMA};
 use crate::verdict::Verdict;
 
-/// The providers: name, description, driver, address, where memory goes when a NIC attaches.
-const PROVIDERS: [(&str, &str, &str, Option<&str>, Option<&str>); 9] = [
+/// Name, description, driver, address, where memory goes when a NIC attaches.
+type Provider = (&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
+
+const PROVIDERS: [Provider; 9] = [
     (
         "amdgpu",
         "AMD Radeon Pro W6800",
         "amdgpu",
         Some("0000:05:00.0"),
-        Some("system (gtt) (was device-local (vram))"),
+        Some("device-local (vram) -> system (gtt)"),
     ),
     ("i915", "Intel UHD Graphics 770", "i915", Some("0000:00:02.0"), None),
-    ("xe", "Intel Arc B580", "xe", Some("0000:08:00.0"), Some("system (gtt) (was device-local (vram0))")),
+    ("xe", "Intel Arc B580", "xe", Some("0000:08:00.0"), Some("device-local (vram0) -> system (gtt)")),
     (
         "nouveau",
         "GP107 [GeForce GTX 1050 Ti]",
         "nouveau",
         Some("0000:09:00.0"),
-        Some("system (gart) (was device-local (vram))"),
+        Some("device-local (vram) -> system (gart)"),
     ),
     ("virtio-gpu", "host-visible memory of a virtio GPU", "virtio_gpu", Some("0000:0a:00.0"), None),
     (
@@ -29,24 +31,11 @@ const PROVIDERS: [(&str, &str, &str, Option<&str>, Option<&str>); 9] = [
         "AMD Radeon Pro W6800 (RADV NAVI21)",
         "radv",
         Some("0000:05:00.0"),
-        Some("system (gtt) (was device-local (vram))"),
+        Some("device-local (vram) -> system (gtt)"),
     ),
     ("udmabuf", "memory of this process", "udmabuf", None, None),
     ("vgem", "virtual GEM device", "vgem", None, None),
     ("dma-heap:system", "the heap of system memory", "dma_heap", None, None),
-];
-
-/// Checks of the receive path as there may be.
-const RECEIVE: [&str; 9] = [
-    "pin::stays_in_place",
-    "pin::back_after_unbind",
-    "bind::several_queues",
-    "bind::refuses_without_privilege",
-    "receive::integrity",
-    "receive::order",
-    "receive::within_the_buffer",
-    "tokens::double_free_refused",
-    "lifetime::killed_receiver",
 ];
 
 /// All providers on one machine, and one of them on another with another kernel.
@@ -93,15 +82,15 @@ fn machine(kernel: &str, iommu_kind: IommuKind) -> Machine {
 fn report(index: usize, machine: &Machine) -> Report {
     let (name, description, driver, pci, moved) = PROVIDERS[index];
     let mut entries = Vec::new();
-    for (number, check) in CHECKS.iter().enumerate() {
+    for (number, check) in CHECKS.iter().filter(|check| !check.is_about_a_path()).enumerate() {
         entries.push(alone(name, &check.full_name(), index, number));
     }
     for path in ["devmem-tcp", "zcrx"] {
         if path == "zcrx" && name.starts_with("vulkan") {
             continue;
         }
-        for check in RECEIVE {
-            let mut entry = on_path(name, check, moved);
+        for (number, check) in CHECKS.iter().filter(|check| check.is_about_a_path()).enumerate() {
+            let mut entry = on_path(name, &check.full_name(), number, moved);
             entry.path = Some(path.to_owned());
             entries.push(entry);
         }
@@ -119,11 +108,11 @@ fn report(index: usize, machine: &Machine) -> Report {
 fn alone(provider: &str, check: &str, index: usize, number: usize) -> Entry {
     let mut entry = Entry::stand_in(check, Verdict::Pass);
     entry.seconds = 0.003 * (number * number % 40) as f64;
-    if (number + index * 3) % 13 == 0 {
+    if (number + index * 3).is_multiple_of(13) {
         entry.verdict = Verdict::Skip;
         entry.reason = Some("the provider does not offer RESIDENCY".to_owned());
         entry.found_by = Some(format!("capabilities of {provider}"));
-    } else if (number * 7 + index) % 29 == 0 {
+    } else if (number * 7 + index).is_multiple_of(29) {
         entry.verdict = Verdict::Skip;
         entry.reason = Some("export the fences of DMA-buf 12: EACCES: permission denied".to_owned());
         entry.found_by = Some("an export of the fences of a new buffer".to_owned());
@@ -155,24 +144,24 @@ fn alone(provider: &str, check: &str, index: usize, number: usize) -> Entry {
     entry
 }
 
-fn on_path(provider: &str, check: &str, moved: Option<&str>) -> Entry {
+fn on_path(provider: &str, check: &str, number: usize, moved: Option<&str>) -> Entry {
     let mut entry = Entry::stand_in(check, Verdict::Pass);
     entry.seconds = 0.41;
-    match (moved, check) {
-        (Some(moved), "pin::stays_in_place" | "receive::integrity") => {
+    match (moved, number) {
+        (Some(moved), 0 | 3) => {
             entry.verdict = Verdict::Degraded;
             entry.reason = Some(format!(
                 "{moved}: {provider} moved it when devmem TCP on eth1 attached, because that attaches without \
                  peer-to-peer"
             ));
         }
-        (_, "bind::refuses_without_privilege") => {
+        (_, 20) => {
             entry.verdict = Verdict::Skip;
             entry.reason = Some("user namespaces are turned off".to_owned());
             entry.found_by = Some("unshare(CLONE_NEWUSER)".to_owned());
             entry.remedy = Some("sysctl user.max_user_namespaces=100".to_owned());
         }
-        (_, "lifetime::killed_receiver") if provider == "nouveau" => {
+        (_, 30) if provider == "nouveau" => {
             entry.verdict = Verdict::Fail;
             entry.reason = Some("a queue is still bound 10 s after the process was killed".to_owned());
         }
