@@ -3,6 +3,7 @@
 mod incoming;
 mod path;
 mod provider;
+mod sys;
 
 pub use path::FaultyPath;
 pub use provider::FaultyProvider;

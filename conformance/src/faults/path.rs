@@ -13,6 +13,7 @@ use devmem_receive::nic::Nic;
 
 use super::Fault;
 use super::incoming::{FaultyIncoming, FaultyRawSocket};
+use super::sys::make_inheritable;
 use crate::path::{Attached, Incoming, RawSocket, ReceivePath};
 
 /// Another receive path, with one fault put in.
@@ -117,7 +118,7 @@ fn heir() -> Result<Child> {
             let is_socket =
                 std::fs::read_link(entry.path()).is_ok_and(|file| file.to_string_lossy().starts_with("socket:"));
             if is_socket && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                set_inheritable(number)?;
+                make_inheritable(number)?;
             }
         }
         Command::new("sleep").arg("60").spawn()
