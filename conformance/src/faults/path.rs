@@ -115,8 +115,8 @@ fn heir() -> Result<Child> {
     let attempt = || {
         for entry in std::fs::read_dir("/proc/self/fd")? {
             let entry = entry?;
-            let is_socket =
-                std::fs::read_link(entry.path()).is_ok_and(|file| file.to_string_lossy().starts_with("socket:"));
+            let is_socket = std::fs::read_link(entry.path())
+                .is_ok_and(|file| file.to_string_lossy().starts_with("socket:"));
             if is_socket && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 make_inheritable(number)?;
             }
