@@ -86,8 +86,15 @@ const fn path_check(
 }
 
 /// What companions of checks do.
-pub(crate) const ROLES: &[(&str, Role)] =
-    &[(export::READER, export::reader), (PEER, |_, link| Ok(peer::serve(link)?))];
+pub(crate) const ROLES: &[(&str, Role)] = &[
+    (export::READER, export::reader),
+    (PEER, |_, link| Ok(peer::serve(link)?)),
+    lifetime::BINDER,
+    lifetime::RECEIVER,
+    lifetime::EXPORTER,
+    lifetime::CONSUMER,
+    lifetime::IDLER,
+];
 
 /// Stops unless something was refused, with one of these kinds and something to try next.
 fn refused<T>(what: &str, result: Result<T>, kinds: &[ErrorKind]) -> std::result::Result<(), Stop> {

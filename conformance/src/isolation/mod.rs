@@ -9,6 +9,7 @@ mod child;
 mod companion;
 mod descriptor_passing;
 mod parent;
+mod sys;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use crate::verdict::{Finding, Outcome, Skip, Stop};
 pub(crate) use child::Assignment;
 pub(crate) use companion::{Companion, Link, Role};
 pub(crate) use parent::{Ended, Subject, in_a_process_of_its_own};
+pub(crate) use sys::fork_idle;
 
 /// Says which provider, receive path and check, with a line feed between them; the path may be empty.
 const ASSIGNMENT: &str = "DEVMEM_CONFORMANCE_CHECK";
