@@ -7,6 +7,7 @@ mod export;
 mod fences;
 mod identity;
 mod lifetime;
+mod path_resources;
 mod performance;
 mod pin;
 mod receive;
@@ -43,6 +44,7 @@ const GROUPS: &[&[Check]] = &[
     receive::CHECKS,
     tokens::CHECKS,
     lifetime::CHECKS,
+    path_resources::CHECKS,
     performance::CHECKS,
 ];
 
