@@ -16,7 +16,7 @@ use crate::setup::{Setup, pin};
 use crate::verdict::{Finding, Outcome, Stop};
 
 /// How often is bound: each takes the NIC a restart of the queue.
-const BINDS: usize = 200;
+const BINDS: usize = 50;
 
 /// How many connections are received.
 const CONNECTIONS: usize = 50;
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         group: Group::Resources,
         name: "binds_leave_nothing",
-        proves: "Two hundred times binding and detaching leave no descriptor, page pool, binding or memory.",
+        proves: "Fifty times binding and detaching leave no descriptor, page pool, binding or memory.",
         needs: &[Need::Nic, Need::Proc],
         after: &[ONE_BUFFER],
         limit: LIMIT,
