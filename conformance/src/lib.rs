@@ -50,4 +50,4 @@ pub use need::Need;
 pub use nic_under_test::{Family, NicUnderTest};
 pub use report::Report;
 pub use run::{Progress, Quiet, run, run_with};
-pub use verdict::{Finding, Outcome, Skip, Stop, Verdict};
+pub use verdict::{Figure, Finding, Outcome, Skip, Stop, Verdict};

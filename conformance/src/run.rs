@@ -163,12 +163,14 @@ fn judge(check: &Check, path: Option<&str>, ended: Ended, kernel_log: Vec<String
         reason: None,
         found_by: None,
         remedy: None,
+        figures: Vec::new(),
         seconds: ended.duration.as_secs_f64(),
         output: ended.output,
         kernel_log,
     };
     match ended.outcome {
         Ok(Finding::Pass) => {}
+        Ok(Finding::Measured(figures)) => entry.figures = figures,
         Ok(Finding::Degraded(evidence)) => {
             entry.verdict = Verdict::Degraded;
             entry.reason = Some(evidence);

@@ -85,10 +85,19 @@ impl Setup {
         options: StreamOptions,
     ) -> Result<Connection, Stop> {
         let running = session.start(&script)?;
-        let socket = accepted(listener)?;
-        let answer = socket.try_clone()?;
+        self.receive(accepted(listener)?, running, options)
+    }
+
+    /// A connection that the peer's `running` script has made.
+    pub(crate) fn receive(
+        &self,
+        socket: TcpStream,
+        running: Running,
+        options: StreamOptions,
+    ) -> Result<Connection, Stop> {
+        let same = socket.try_clone()?;
         let incoming = self.pin.receive(socket, options)?;
-        Ok(Connection { incoming, running: Some(running), position: 0, answer, answered: 0 })
+        Ok(Connection { incoming, running: Some(running), position: 0, socket: same, answered: 0 })
     }
 
     /// Sends `bytes` bytes over a connection of its own and checks each of them.
@@ -137,12 +146,21 @@ pub(crate) fn pin(
 }
 
 /// Accepts a connection. A queue without pages would keep the check waiting for ever.
-fn accepted(listener: &TcpListener) -> Result<TcpStream, Stop> {
-    let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(PATIENCE.as_millis()).unwrap_or(PollTimeout::MAX);
-    let count = poll(&mut ready, timeout).map_err(std::io::Error::from)?;
-    ensure!(count == 1, "the peer's connection did not arrive within {} s", PATIENCE.as_secs());
+pub(crate) fn accepted(listener: &TcpListener) -> Result<TcpStream, Stop> {
+    ensure!(
+        is_ready(listener, PATIENCE)?,
+        "the peer's connection did not arrive within {} s",
+        PATIENCE.as_secs()
+    );
     Ok(listener.accept()?.0)
+}
+
+/// Waits at most `limit` until there is something to receive or to accept, or the stream has ended. Returns whether
+/// there is.
+pub(crate) fn is_ready(socket: &impl AsFd, limit: Duration) -> Result<bool, Stop> {
+    let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(limit.as_millis()).unwrap_or(PollTimeout::MAX);
+    Ok(poll(&mut ready, timeout).map_err(std::io::Error::from)? == 1)
 }
 
 /// A connection, and how far it was read.
@@ -153,8 +171,8 @@ pub(crate) struct Connection {
     running: Option<Running>,
     /// The next byte of the stream.
     pub(crate) position: u64,
-    /// The same connection, to send to the peer.
-    answer: TcpStream,
+    /// The same connection, for what `incoming` does not do, such as sending.
+    pub(crate) socket: TcpStream,
     /// The next byte of the stream that is sent.
     answered: u64,
 }
@@ -187,7 +205,7 @@ impl Connection {
     pub(crate) fn answer(&mut self, bytes: u64) -> Result<(), Stop> {
         let mut content = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
         fill(self.answered, &mut content);
-        self.answer.write_all(&content)?;
+        self.socket.write_all(&content)?;
         self.answered += bytes;
         Ok(())
     }

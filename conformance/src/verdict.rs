@@ -45,12 +45,39 @@ impl fmt::Display for Verdict {
 }
 
 /// What a check that came to its end says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// What the check proves holds.
     Pass,
     /// It works, but the memory is not where it was asked to be; with what was looked at.
     Degraded(String),
+    /// What the check proves holds, and this was measured, which nobody judges.
+    Measured(Vec<Figure>),
+}
+
+/// Something that was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// What it is, in words.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// In which unit, such as `MiB/s`.
+    pub unit: String,
+}
+
+impl Figure {
+    /// A figure.
+    #[must_use]
+    pub fn new(name: &str, value: f64, unit: &str) -> Self {
+        Self { name: name.to_owned(), value, unit: unit.to_owned() }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:.2} {}", self.name, self.value, self.unit)
+    }
 }
 
 /// Why nothing can be said.
@@ -89,6 +116,15 @@ impl Stop {
             found_by: error.operation().to_owned(),
             remedy: error.remedy_text().map(str::to_owned),
         })
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fail(reason) => f.write_str(reason),
+            Self::Skip(skip) => f.write_str(&skip.reason),
+        }
     }
 }
 

@@ -27,6 +27,12 @@ impl Fragment {
         self.length
     }
 
+    /// The number by which the kernel knows it: what `SO_DEVMEM_DONTNEED` takes.
+    #[must_use]
+    pub fn token(&self) -> u32 {
+        self.token
+    }
+
     /// The bytes' place in the buffer.
     #[must_use]
     pub fn range(&self) -> Range<u64> {

@@ -12,7 +12,7 @@ use crate::ensure;
 use crate::faults::Fault;
 use crate::isolation::{Companion, Link};
 use crate::need::Need;
-use crate::verdict::{Finding, Outcome};
+use crate::verdict::{Finding, Outcome, Stop};
 
 /// The role of a process that a DMA-buf is passed to.
 pub(crate) const READER: &str = "reader";
@@ -228,23 +228,17 @@ fn passes_to_another_process(context: &Context<'_>) -> Outcome {
 }
 
 /// Maps what it gets, tells its size and end, and writes there.
-pub(crate) fn reader(link: &Link) -> std::io::Result<()> {
-    let attempt = || -> devmem_provider::Result<(u64, [u8; GREETING.len()])> {
-        let received = link.receive_descriptor();
-        let fd = received.map_err(|error| devmem_provider::Error::from_io(error, "receive a descriptor"))?;
-        let dma_buf = DmaBuf::from_fd(fd)?;
-        let mapping = dma_buf.map(Access::ReadWrite)?;
-        let end = mapping.length() - GREETING.len();
-        let mut found = [0; GREETING.len()];
-        let access = mapping.write()?;
-        access.copy_to(end, &mut found)?;
-        access.copy_from(end, ANSWER)?;
-        access.finish()?;
-        Ok((dma_buf.size(), found))
-    };
-    let (size, found) = attempt().map_err(|error| std::io::Error::other(error.to_string()))?;
-    link.send(&size.to_le_bytes())?;
-    link.send(&found)
+pub(crate) fn reader(_: &Context<'_>, link: &Link) -> Result<(), Stop> {
+    let dma_buf = DmaBuf::from_fd(link.receive_descriptor()?)?;
+    let mapping = dma_buf.map(Access::ReadWrite)?;
+    let end = mapping.length() - GREETING.len();
+    let mut found = [0; GREETING.len()];
+    let access = mapping.write()?;
+    access.copy_to(end, &mut found)?;
+    access.copy_from(end, ANSWER)?;
+    access.finish()?;
+    link.send(&dma_buf.size().to_le_bytes())?;
+    Ok(link.send(&found)?)
 }
 
 fn stays_readable_and_writable(context: &Context<'_>) -> Outcome {

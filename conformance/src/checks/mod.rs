@@ -7,6 +7,7 @@ mod export;
 mod fences;
 mod identity;
 mod lifetime;
+mod path_resources;
 mod performance;
 mod pin;
 mod receive;
@@ -43,6 +44,7 @@ const GROUPS: &[&[Check]] = &[
     receive::CHECKS,
     tokens::CHECKS,
     lifetime::CHECKS,
+    path_resources::CHECKS,
     performance::CHECKS,
 ];
 
@@ -86,7 +88,15 @@ const fn path_check(
 }
 
 /// What companions of checks do.
-pub(crate) const ROLES: &[(&str, Role)] = &[(export::READER, export::reader), (PEER, peer::serve)];
+pub(crate) const ROLES: &[(&str, Role)] = &[
+    (export::READER, export::reader),
+    (PEER, |_, link| Ok(peer::serve(link)?)),
+    lifetime::BINDER,
+    lifetime::RECEIVER,
+    lifetime::EXPORTER,
+    lifetime::CONSUMER,
+    lifetime::IDLER,
+];
 
 /// Stops unless something was refused, with one of these kinds and something to try next.
 fn refused<T>(what: &str, result: Result<T>, kinds: &[ErrorKind]) -> std::result::Result<(), Stop> {

@@ -56,12 +56,12 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// How many descriptors this process has open.
-fn descriptors() -> Result<usize, Stop> {
+pub(super) fn descriptors() -> Result<usize, Stop> {
     Ok(std::fs::read_dir("/proc/self/fd")?.count())
 }
 
 /// What the machine could hand out, in bytes.
-fn available() -> Result<u64, Stop> {
+pub(super) fn available() -> Result<u64, Stop> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

@@ -318,7 +318,13 @@ mod tests {
 
     #[test]
     fn addresses_for_the_link_alone_do_not_count() {
-        let address = |text: &str| LocalAddress { ifindex: 2, address: text.parse().unwrap() };
+        let address = |text: &str| LocalAddress {
+            ifindex: 2,
+            address: text.parse().unwrap(),
+            prefix_length: 24,
+            scope: 0,
+            flags: 0,
+        };
         let none = count([address("fe80::1")].iter(), "eth0");
         assert_eq!(none.state, State::Caution);
         assert!(none.remedy.unwrap().contains("dev eth0"));

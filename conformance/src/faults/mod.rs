@@ -1,7 +1,9 @@
 //! Providers and receive paths that are wrong on purpose: what the checks are checked with.
 
+mod incoming;
 mod path;
 mod provider;
+mod sys;
 
 pub use path::FaultyPath;
 pub use provider::FaultyProvider;
@@ -86,6 +88,8 @@ pub enum Fault {
     WrongBinding,
     /// A binding is never let go.
     LeaksBinding,
+    /// Programs that are started inherit the binding, and keep it.
+    Inherited,
     /// Detaching is told to be complete while memory is still in use.
     ClaimsDetached,
     /// Detaching is never told to be complete.
@@ -108,6 +112,10 @@ pub enum Fault {
     LinearInstead,
     /// What is given back never gets to the NIC.
     LosesTokens,
+    /// More is told to have been given back than was.
+    MiscountsTokens,
+    /// What the kernel refuses to take back is told to be done.
+    AcceptsAnyRelease,
     /// What is held is given back to the NIC at once.
     ReleasesEarly,
     /// A stream ends before its end.
@@ -118,6 +126,18 @@ pub enum Fault {
     SwallowsErrors,
     /// What is only to be shown is taken.
     PeekTakes,
+    /// The flags of a receive are ignored.
+    IgnoresFlags,
+    /// A receive takes more than there is room for.
+    IgnoresLength,
+    /// Control messages that are not about payload are lost.
+    LosesMessages,
+    /// The connection is closed both ways when the peer has sent all.
+    ClosesAtEnd,
+    /// A connection that is closed stays open in the kernel.
+    KeepsConnection,
+    /// Packets of other connections are steered into the buffer as well.
+    TakesOthers,
     /// Receiving never returns.
     ReceiveHangs,
     /// Receiving ends the process with a signal.
@@ -126,7 +146,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 65] = [
         Self::Nameless,
         Self::WrongKind,
         Self::NoHeaps,
@@ -165,6 +185,7 @@ impl Fault {
         Self::ForgetsQueues,
         Self::WrongBinding,
         Self::LeaksBinding,
+        Self::Inherited,
         Self::ClaimsDetached,
         Self::DeniesDetached,
         Self::ChangesNic,
@@ -176,11 +197,19 @@ impl Fault {
         Self::ReportsTwice,
         Self::LinearInstead,
         Self::LosesTokens,
+        Self::MiscountsTokens,
+        Self::AcceptsAnyRelease,
         Self::ReleasesEarly,
         Self::InventsEnd,
         Self::HidesEnd,
         Self::SwallowsErrors,
         Self::PeekTakes,
+        Self::IgnoresFlags,
+        Self::IgnoresLength,
+        Self::LosesMessages,
+        Self::ClosesAtEnd,
+        Self::KeepsConnection,
+        Self::TakesOthers,
         Self::ReceiveHangs,
         Self::ReceiveCrashes,
     ];

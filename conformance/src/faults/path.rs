@@ -1,15 +1,20 @@
 //! A receive path with one fault.
 
 use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-use devmem_provider::{DmaBuf, Error, ErrorKind, PeerToPeer, Result, base_page_size};
+use devmem_provider::{DmaBuf, Error, ErrorKind, PeerToPeer, Result};
 use devmem_receive::devmem::StreamOptions;
+use devmem_receive::ethtool::DEFAULT_CONTEXT;
 use devmem_receive::nic::Nic;
 
 use super::Fault;
-use crate::path::{Attached, Incoming, Piece, Place, ReceivePath};
+use super::incoming::{FaultyIncoming, FaultyRawSocket};
+use super::sys::make_inheritable;
+use crate::path::{Attached, Incoming, RawSocket, ReceivePath};
 
 /// Another receive path, with one fault put in.
 #[derive(Debug)]
@@ -67,7 +72,13 @@ impl ReceivePath for FaultyPath {
         if self.fault == Fault::RefusesBind {
             return Err(Error::new(ErrorKind::Io, "bind a DMA-buf").because("it does not like to"));
         }
-        Ok(Box::new(FaultyAttached { inner: Some(inner), fault: self.fault }))
+        let spread = (self.fault == Fault::TakesOthers).then(|| Spread::onto(nic, queues)).transpose()?;
+        let heir = (self.fault == Fault::Inherited).then(heir).transpose()?;
+        Ok(Box::new(FaultyAttached { inner: Some(inner), fault: self.fault, _spread: spread, _heir: heir }))
+    }
+
+    fn raw<'socket>(&self, socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
+        Some(Box::new(FaultyRawSocket::new(self.inner.raw(socket)?, self.fault)))
     }
 }
 
@@ -94,6 +105,51 @@ struct FaultyAttached {
     /// There until it is detached.
     inner: Option<Box<dyn Attached>>,
     fault: Fault,
+    _spread: Option<Spread>,
+    /// Ends with the processes of the check.
+    _heir: Option<Child>,
+}
+
+/// A program with all sockets that this process has.
+fn heir() -> Result<Child> {
+    let attempt = || {
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let entry = entry?;
+            let is_socket = std::fs::read_link(entry.path())
+                .is_ok_and(|file| file.to_string_lossy().starts_with("socket:"));
+            if is_socket && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                make_inheritable(number)?;
+            }
+        }
+        Command::new("sleep").arg("60").spawn()
+    };
+    attempt().map_err(|error| Error::from_io(error, "start a program"))
+}
+
+/// How packets without a rule were spread over the queues before. Dropping it spreads them so again.
+#[derive(Debug)]
+struct Spread {
+    nic: Nic,
+    table: Vec<u32>,
+}
+
+impl Spread {
+    /// Spreads all packets over `queues`.
+    fn onto(nic: &Nic, queues: &[u32]) -> Result<Self> {
+        let before = nic.ethtool().rss(nic.ifindex(), DEFAULT_CONTEXT);
+        let before = before.map_err(|error| error.during("read the RSS table"))?;
+        let table: Vec<u32> = queues.iter().copied().cycle().take(before.indirection.len()).collect();
+        let changed = nic.ethtool().set_rss_indirection(nic.ifindex(), DEFAULT_CONTEXT, &table);
+        changed.map_err(|error| error.during("change the RSS table"))?;
+        Ok(Self { nic: nic.clone(), table: before.indirection })
+    }
+}
+
+impl Drop for Spread {
+    fn drop(&mut self) {
+        // Whoever looks at the NIC afterwards sees what cannot be put back.
+        let _ = self.nic.ethtool().set_rss_indirection(self.nic.ifindex(), DEFAULT_CONTEXT, &self.table);
+    }
 }
 
 impl Attached for FaultyAttached {
@@ -108,8 +164,9 @@ impl Attached for FaultyAttached {
         let Some(inner) = &self.inner else {
             return Err(Error::new(ErrorKind::WrongState, "receive").because("it is detached"));
         };
+        let same = socket.try_clone().map_err(|error| Error::from_io(error, "share a connection"))?;
         let inner = inner.receive(socket, options)?;
-        Ok(Box::new(FaultyIncoming { inner, fault: self.fault, kept: Vec::new(), ended: false }))
+        Ok(Box::new(FaultyIncoming::new(inner, same, self.fault)))
     }
 
     fn detach(mut self: Box<Self>, limit: Duration) -> Result<bool> {
@@ -130,111 +187,6 @@ impl Drop for FaultyAttached {
     fn drop(&mut self) {
         if self.fault == Fault::LeaksBinding {
             std::mem::forget(self.inner.take());
-        }
-    }
-}
-
-#[derive(Debug)]
-struct FaultyIncoming {
-    inner: Box<dyn Incoming>,
-    fault: Fault,
-    /// What was held back.
-    kept: Vec<Piece>,
-    /// The end was reached.
-    ended: bool,
-}
-
-impl FaultyIncoming {
-    fn altered(&mut self, mut pieces: Vec<Piece>) -> Result<Vec<Piece>> {
-        match self.fault {
-            Fault::SwapsFragments if pieces.len() > 1 => pieces.swap(0, 1),
-            // One piece alone is told with the next ones, behind them.
-            Fault::SwapsFragments => {
-                std::mem::swap(&mut self.kept, &mut pieces);
-            }
-            Fault::DropsBytes => drop(pieces.pop()),
-            Fault::ReportsTwice => pieces.extend(pieces.last().cloned()),
-            Fault::LinearInstead => {
-                for piece in &mut pieces {
-                    if let Piece::Fragment(place) = piece {
-                        let place = *place;
-                        *piece = Piece::Linear(vec![0; place.length as usize]);
-                        self.inner.release(&[place])?;
-                    }
-                }
-            }
-            Fault::ReleasesEarly => {
-                self.inner.release(&places(&pieces).collect::<Vec<_>>())?;
-                self.inner.flush()?;
-            }
-            Fault::WrongOffset | Fault::OutsideBuffer | Fault::WrongLength => {
-                for piece in &mut pieces {
-                    if let Piece::Fragment(place) = piece {
-                        self.displace(place);
-                    }
-                }
-            }
-            _ => {}
-        }
-        Ok(pieces)
-    }
-
-    fn displace(&self, place: &mut Place) {
-        match self.fault {
-            Fault::WrongOffset => place.offset ^= base_page_size(),
-            Fault::OutsideBuffer => place.offset += 1 << 40,
-            _ => place.length += 1,
-        }
-    }
-}
-
-fn places(pieces: &[Piece]) -> impl Iterator<Item = Place> {
-    pieces.iter().filter_map(|piece| match piece {
-        Piece::Fragment(place) => Some(*place),
-        Piece::Linear(_) => None,
-    })
-}
-
-impl Incoming for FaultyIncoming {
-    fn next(&mut self) -> Result<Option<Vec<Piece>>> {
-        match self.fault {
-            Fault::ReceiveHangs => loop {
-                std::thread::sleep(Duration::from_secs(3600));
-            },
-            Fault::ReceiveCrashes => std::process::abort(),
-            Fault::InventsEnd if std::mem::replace(&mut self.ended, true) => return Ok(None),
-            _ => {}
-        }
-        match self.inner.next() {
-            Ok(Some(pieces)) => self.altered(pieces).map(Some),
-            Ok(None) if self.fault == Fault::HidesEnd => {
-                Err(Error::new(ErrorKind::Io, "receive").because("nothing came"))
-            }
-            Ok(None) if !self.kept.is_empty() => Ok(Some(std::mem::take(&mut self.kept))),
-            Ok(None) => Ok(None),
-            Err(_) if self.fault == Fault::SwallowsErrors => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn peek(&mut self) -> Result<Option<Vec<Piece>>> {
-        match self.fault {
-            Fault::PeekTakes => self.inner.next(),
-            _ => self.inner.peek(),
-        }
-    }
-
-    fn release(&mut self, places: &[Place]) -> Result<()> {
-        match self.fault {
-            Fault::LosesTokens | Fault::ReleasesEarly => Ok(()),
-            _ => self.inner.release(places),
-        }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        match self.inner.flush() {
-            Err(_) if self.fault == Fault::SwallowsErrors => Ok(()),
-            result => result,
         }
     }
 }

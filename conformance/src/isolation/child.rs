@@ -49,7 +49,11 @@ impl Assignment {
     pub(crate) fn perform(self, checks: &[Check], roles: &[(&str, Role)], context: &Context<'_>) -> ! {
         end_with_the_parent();
         if let Some(name) = self.check.strip_prefix(COMPANION) {
-            std::process::exit(if play(name, roles).is_ok() { 0 } else { 1 });
+            let played = play(name, roles, context);
+            if let Err(stop) = &played {
+                eprintln!("{name}: {stop}");
+            }
+            std::process::exit(if played.is_ok() { 0 } else { 1 });
         }
         let outcome = match checks.iter().find(|check| check.full_name() == self.check) {
             None => Err(Stop::fail(format!("this program has no check {}", self.check))),
@@ -79,11 +83,11 @@ fn tell(message: &Message) -> std::io::Result<()> {
 }
 
 /// Plays a role until its end. Standard input is the socket that leads to the check.
-fn play(name: &str, roles: &[(&str, Role)]) -> std::io::Result<()> {
+fn play(name: &str, roles: &[(&str, Role)], context: &Context<'_>) -> Result<(), Stop> {
     let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     match roles.iter().find(|(known, _)| *known == name) {
-        Some((_, role)) => role(&Link::new(socket)),
-        None => Err(std::io::Error::other(format!("there is no role {name}"))),
+        Some((_, role)) => role(context, &Link::new(socket)),
+        None => Err(Stop::fail(format!("there is no role {name}"))),
     }
 }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::{ASSIGNMENT, COMPANION, descriptor_passing};
 use crate::context::Context;
+use crate::path::ReceivePath;
+use crate::verdict::Stop;
 
-/// What a companion does; its socket leads to the check.
-pub(crate) type Role = fn(&Link) -> std::io::Result<()>;
+/// What a companion does, with what the check works with; its socket leads to the check.
+pub(crate) type Role = fn(&Context<'_>, &Link) -> Result<(), Stop>;
 
 /// One end of what connects a check and its companion.
 #[derive(Debug)]
@@ -66,9 +68,10 @@ impl Companion {
     pub(crate) fn start(context: &Context<'_>, role: &str) -> std::io::Result<Self> {
         let (here, there) = UnixStream::pair()?;
         let provider = &context.provider().identity().name;
+        let path = context.path().map(ReceivePath::name).unwrap_or_default();
         let child = Command::new(std::env::current_exe()?)
             .args(&context.environment().arguments)
-            .env(ASSIGNMENT, format!("{provider}\n\n{COMPANION}{role}"))
+            .env(ASSIGNMENT, format!("{provider}\n{path}\n{COMPANION}{role}"))
             .stdin(OwnedFd::from(there))
             .stdout(Stdio::inherit())
             .spawn()?;

@@ -9,14 +9,16 @@ mod child;
 mod companion;
 mod descriptor_passing;
 mod parent;
+mod sys;
 
 use serde::{Deserialize, Serialize};
 
-use crate::verdict::{Finding, Outcome, Skip, Stop};
+use crate::verdict::{Figure, Finding, Outcome, Skip, Stop};
 
 pub(crate) use child::Assignment;
 pub(crate) use companion::{Companion, Link, Role};
 pub(crate) use parent::{Ended, Subject, in_a_process_of_its_own};
+pub(crate) use sys::fork_idle;
 
 /// Says which provider, receive path and check, with a line feed between them; the path may be empty.
 const ASSIGNMENT: &str = "DEVMEM_CONFORMANCE_CHECK";
@@ -25,11 +27,12 @@ const ASSIGNMENT: &str = "DEVMEM_CONFORMANCE_CHECK";
 const COMPANION: &str = "companion ";
 
 /// What a child writes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "details", rename_all = "lowercase")]
 enum Message {
     Pass,
     Degraded(String),
+    Measured(Vec<Figure>),
     Skip(Skip),
     Fail(String),
 }
@@ -39,6 +42,7 @@ impl From<Outcome> for Message {
         match outcome {
             Ok(Finding::Pass) => Self::Pass,
             Ok(Finding::Degraded(evidence)) => Self::Degraded(evidence),
+            Ok(Finding::Measured(figures)) => Self::Measured(figures),
             Err(Stop::Skip(skip)) => Self::Skip(skip),
             Err(Stop::Fail(reason)) => Self::Fail(reason),
         }
@@ -50,6 +54,7 @@ impl From<Message> for Outcome {
         match message {
             Message::Pass => Ok(Finding::Pass),
             Message::Degraded(evidence) => Ok(Finding::Degraded(evidence)),
+            Message::Measured(figures) => Ok(Finding::Measured(figures)),
             Message::Skip(skip) => Err(Stop::Skip(skip)),
             Message::Fail(reason) => Err(Stop::Fail(reason)),
         }

@@ -1,14 +1,15 @@
 //! devmem TCP as a receive path.
 
 use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use devmem_provider::{DmaBuf, Error, Importer, PeerToPeer, Result};
-use devmem_receive::devmem::{self, BindRefusal, Binding, Parts, Stream, StreamOptions};
+use devmem_receive::devmem::{self, BindRefusal, Binding, DevmemSocket, Parts, Stream, StreamOptions};
 use devmem_receive::nic::Nic;
 use devmem_receive::stream::Part;
 
-use super::{Attached, Incoming, Piece, Place, ReceivePath};
+use super::{Attached, Incoming, Piece, Place, RawSocket, ReceivePath};
 
 /// devmem TCP (`Documentation/networking/devmem.rst` in the kernel).
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,6 +31,10 @@ impl ReceivePath for DevmemTcp {
 
     fn attach(&self, nic: &Nic, queues: &[u32], dma_buf: &DmaBuf) -> Result<Box<dyn Attached>> {
         Ok(Box::new(devmem::DevmemTcp::new(nic, queues).attach(dma_buf)?))
+    }
+
+    fn raw<'socket>(&self, socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
+        Some(Box::new(DevmemSocket::new(socket)))
     }
 }
 
@@ -62,6 +67,14 @@ impl Incoming for Stream {
 
     fn flush(&mut self) -> Result<()> {
         Stream::flush(self)
+    }
+
+    fn system_calls(&self) -> Option<u64> {
+        Some(self.statistics().system_calls())
+    }
+
+    fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {
+        Some(Box::new(DevmemSocket::new(self.socket())))
     }
 }
 

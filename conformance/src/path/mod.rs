@@ -1,9 +1,11 @@
 //! Receive paths: the ways in which a NIC receives into a buffer, behind one interface that the checks use.
 
 mod devmem_tcp;
+mod raw;
 
 use std::fmt;
 use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use devmem_provider::{Attachment, DmaBuf, Error, Importer, PciAddress, PeerToPeer, Result};
@@ -12,6 +14,7 @@ use devmem_receive::nic::Nic;
 use devmem_receive::stream::Fragment;
 
 pub use devmem_tcp::DevmemTcp;
+pub use raw::{RawReceive, RawReceived, RawSocket};
 
 /// A way in which a NIC receives into a buffer.
 pub trait ReceivePath: fmt::Debug + Send + Sync {
@@ -30,6 +33,11 @@ pub trait ReceivePath: fmt::Debug + Send + Sync {
     ///
     /// What the kernel says, with what to do.
     fn attach(&self, nic: &Nic, queues: &[u32], dma_buf: &DmaBuf) -> Result<Box<dyn Attached>>;
+
+    /// A socket of any kind, to call the kernel directly. `None` for a path that has another way to receive.
+    fn raw<'socket>(&self, _socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
+        None
+    }
 }
 
 /// A buffer that is attached to receive queues. Dropping it detaches.
@@ -82,6 +90,16 @@ pub trait Incoming: fmt::Debug {
     ///
     /// If something was released that was not held, or what the kernel says.
     fn flush(&mut self) -> Result<()>;
+
+    /// How many system calls it has made. `None` for a path that does not count them.
+    fn system_calls(&self) -> Option<u64> {
+        None
+    }
+
+    /// Its socket, to call the kernel directly. `None` for a path that has another way to receive.
+    fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {
+        None
+    }
 }
 
 /// The next bytes of a stream.

@@ -11,7 +11,7 @@ pub mod text;
 use devmem_provider::Identity;
 use serde::{Deserialize, Serialize};
 
-use crate::verdict::Verdict;
+use crate::verdict::{Figure, Verdict};
 
 pub use machine::Machine;
 
@@ -61,6 +61,9 @@ pub struct Entry {
     pub found_by: Option<String>,
     /// What would change it.
     pub remedy: Option<String>,
+    /// What it measured, if it is one that measures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
     /// How long it took.
     pub seconds: f64,
     /// What it printed.
@@ -137,6 +140,7 @@ impl Entry {
             reason: (verdict != Verdict::Pass).then(|| "a reason with <marks> & \"quotes\"".to_owned()),
             found_by: None,
             remedy: None,
+            figures: Vec::new(),
             seconds: 0.25,
             output: String::new(),
             kernel_log: Vec::new(),

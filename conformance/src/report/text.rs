@@ -10,7 +10,9 @@ use crate::verdict::Verdict;
 pub fn write(reports: &[Report]) -> String {
     let mut text = String::new();
     for report in reports {
-        for entry in report.entries.iter().filter(|entry| entry.verdict != Verdict::Pass) {
+        for entry in
+            report.entries.iter().filter(|entry| entry.verdict != Verdict::Pass || !entry.figures.is_empty())
+        {
             text.push_str(&explain(entry));
         }
         text.push_str(&table(report));
@@ -31,6 +33,9 @@ pub fn explain(entry: &Entry) -> String {
     }
     if let Some(remedy) = &entry.remedy {
         let _ = writeln!(text, "          try: {remedy}");
+    }
+    for figure in &entry.figures {
+        let _ = writeln!(text, "          {figure}");
     }
     if entry.verdict == Verdict::Fail {
         for line in entry.kernel_log.iter().map(String::as_str).chain(entry.output.lines()) {

@@ -2,22 +2,32 @@
 
 use super::uapi::{CONTROL_ALIGNMENT, CONTROL_HEADER, DmabufMessage};
 
-/// One control message of devmem TCP.
+/// One control message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ControlMessage {
+pub enum ControlMessage<'buffer> {
     /// Payload in device memory (`SCM_DEVMEM_DMABUF`).
     Fragment(DmabufMessage),
     /// That many bytes of payload were copied to host memory (`SCM_DEVMEM_LINEAR`).
     Linear(u32),
+    /// None of devmem TCP's, such as a timestamp.
+    Other {
+        /// The protocol level, such as `SOL_SOCKET`.
+        level: i32,
+        /// The kind of message at that level.
+        kind: i32,
+        /// What it says.
+        payload: &'buffer [u8],
+    },
 }
 
 /// The bytes do not form control messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel wrote control messages that cannot be read")]
+pub struct Malformed;
 
-/// Goes through a control buffer; passes over messages of other kinds, such as timestamps.
+/// Goes through a control buffer. Ends after a message that cannot be read.
 #[derive(Debug, Clone)]
-pub(crate) struct ControlMessages<'buffer> {
+pub struct ControlMessages<'buffer> {
     rest: &'buffer [u8],
 }
 
@@ -52,25 +62,25 @@ struct AnyMessage<'buffer> {
     payload: &'buffer [u8],
 }
 
-impl Iterator for ControlMessages<'_> {
-    type Item = Result<ControlMessage, Malformed>;
+impl<'buffer> Iterator for ControlMessages<'buffer> {
+    type Item = Result<ControlMessage<'buffer>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (kind, payload) = match self.advance()? {
-                Ok(AnyMessage { level: libc::SOL_SOCKET, kind, payload }) => (kind, payload),
-                Ok(_) => continue,
-                Err(malformed) => return Some(Err(malformed)),
-            };
-            let message = match kind {
-                libc::SCM_DEVMEM_DMABUF => decode(payload).map(ControlMessage::Fragment),
-                libc::SCM_DEVMEM_LINEAR => {
-                    decode(payload).map(|message| ControlMessage::Linear(message.fragment_size))
-                }
-                _ => continue,
-            };
-            return Some(message.ok_or(Malformed));
+        let AnyMessage { level, kind, payload } = match self.advance()? {
+            Ok(message) => message,
+            Err(malformed) => return Some(Err(malformed)),
+        };
+        let message = match (level, kind) {
+            (libc::SOL_SOCKET, libc::SCM_DEVMEM_DMABUF) => decode(payload).map(ControlMessage::Fragment),
+            (libc::SOL_SOCKET, libc::SCM_DEVMEM_LINEAR) => {
+                decode(payload).map(|message| ControlMessage::Linear(message.fragment_size))
+            }
+            _ => Some(ControlMessage::Other { level, kind, payload }),
+        };
+        if message.is_none() {
+            self.rest = &[];
         }
+        Some(message.ok_or(Malformed))
     }
 }
 
@@ -123,7 +133,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn messages_come_in_order_and_others_are_passed_over() {
+    fn messages_come_in_order_with_those_of_other_kinds() {
         let buffer = encode(&[
             (libc::SOL_SOCKET, libc::SCM_DEVMEM_DMABUF, payload(sample(0))),
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, vec![1; 16]),
@@ -140,7 +150,17 @@ pub(crate) mod tests {
             messages.unwrap(),
             [
                 ControlMessage::Fragment(sample(0)),
+                ControlMessage::Other {
+                    level: libc::SOL_SOCKET,
+                    kind: libc::SCM_TIMESTAMPNS,
+                    payload: &[1; 16]
+                },
                 ControlMessage::Linear(16),
+                ControlMessage::Other {
+                    level: libc::SOL_TCP,
+                    kind: libc::SCM_DEVMEM_DMABUF,
+                    payload: &[1; 3]
+                },
                 ControlMessage::Fragment(sample(1))
             ]
         );

@@ -32,8 +32,8 @@ impl<'stream> Iterator for Parts<'stream> {
         loop {
             match self.messages.next()?.ok()? {
                 // Nothing is to be said of zero bytes, but a token comes with them.
-                ControlMessage::Fragment(message) => return Some(Part::Fragment(fragment(message))),
-                ControlMessage::Linear(0) => {}
+                ControlMessage::Fragment(message) => return Some(Part::Fragment(message.into())),
+                ControlMessage::Linear(0) | ControlMessage::Other { .. } => {}
                 ControlMessage::Linear(length) => {
                     let (bytes, rest) = self.linear.split_at_checked(length as usize)?;
                     self.linear = rest;
@@ -45,6 +45,8 @@ impl<'stream> Iterator for Parts<'stream> {
 }
 
 /// The fragment that a control message tells of.
-pub(super) fn fragment(message: uapi::DmabufMessage) -> Fragment {
-    Fragment { offset: message.fragment_offset, length: message.fragment_size, token: message.fragment_token }
+impl From<uapi::DmabufMessage> for Fragment {
+    fn from(message: uapi::DmabufMessage) -> Self {
+        Self { offset: message.fragment_offset, length: message.fragment_size, token: message.fragment_token }
+    }
 }

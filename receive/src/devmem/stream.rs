@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::control_messages::{ControlMessage, ControlMessages};
 use super::options::{LEAST_FRAGMENTS, StreamOptions, page_bytes};
-use super::parts::{Parts, fragment};
+use super::parts::Parts;
 use super::statistics::Statistics;
 use super::tokens::PendingTokens;
 use super::uapi;
@@ -126,6 +126,7 @@ impl Stream {
             self.statistics.receive_calls += 1;
             let linear = &mut self.linear[..self.batch_bytes];
             let control = &mut self.control[..self.batch_words];
+            let flags = flags | uapi::MSG_SOCK_DEVMEM;
             match uapi::receive_message(self.socket.as_fd(), linear, control, flags) {
                 Ok(received) => return Ok(received),
                 Err(libc::EINTR) => {}
@@ -170,8 +171,9 @@ impl Stream {
                     sums.fragment_bytes += u64::from(message.fragment_size);
                 }
                 Ok(ControlMessage::Linear(length)) => sums.linear_bytes += u64::from(length),
-                Err(_) => {
-                    refused = Some(protocol("the kernel wrote control messages that cannot be read"));
+                Ok(ControlMessage::Other { .. }) => {}
+                Err(malformed) => {
+                    refused = Some(protocol(malformed.to_string()));
                     break;
                 }
             }
@@ -203,8 +205,8 @@ impl Stream {
         let control = std::mem::take(&mut self.control);
         let messages = ControlMessages::new(uapi::control_bytes(&control, received.control_length));
         let fragments = messages.map_while(|message| message.ok()).filter_map(|message| match message {
-            ControlMessage::Fragment(message) => Some(fragment(message)),
-            ControlMessage::Linear(_) => None,
+            ControlMessage::Fragment(message) => Some(Fragment::from(message)),
+            ControlMessage::Linear(_) | ControlMessage::Other { .. } => None,
         });
         let result = self.release(fragments).and_then(|()| self.flush());
         self.control = control;
@@ -339,6 +341,7 @@ mod tests {
     use super::super::control_messages::tests::{encode, payload};
     use super::*;
     use crate::stream::Part;
+    use nix::sys::socket::MsgFlags;
     use std::io::Write;
     use std::net::TcpListener;
     use std::time::Duration;
@@ -365,7 +368,7 @@ mod tests {
         for (word, bytes) in stream.control.iter_mut().zip(encoded.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into().unwrap());
         }
-        uapi::Received { bytes, control_length: encoded.len() }
+        uapi::Received { bytes, control_length: encoded.len(), flags: MsgFlags::empty() }
     }
 
     fn message(offset: u64, size: u32, token: u32) -> uapi::DmabufMessage {

@@ -6,44 +6,46 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::sys::socket::MsgFlags;
+
 /// Asks `recvmsg()` for device memory.
 pub(crate) const MSG_SOCK_DEVMEM: libc::c_int = 0x0200_0000;
 
 /// The kernel-internal error number that `recvmsg()` returns if not even one message fits into the control
 /// buffer (`ETOOSMALL`, `include/linux/errno.h`). The C library has no name for it.
-pub(crate) const ETOOSMALL: i32 = 525;
+pub const ETOOSMALL: i32 = 525;
 
 /// The most ranges that one `SO_DEVMEM_DONTNEED` takes (`MAX_DONTNEED_TOKENS`).
-pub(crate) const RELEASE_RANGES: usize = 128;
+pub const RELEASE_RANGES: usize = 128;
 
 /// The most fragments that one `SO_DEVMEM_DONTNEED` releases (`MAX_DONTNEED_FRAGS`); the kernel stops there
 /// without an error.
-pub(crate) const RELEASE_FRAGMENTS: usize = 1024;
+pub const RELEASE_FRAGMENTS: usize = 1024;
 
 /// `struct dmabuf_cmsg`: one piece of payload.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct DmabufMessage {
+pub struct DmabufMessage {
     /// Where the piece begins in the DMA-buf, in bytes.
-    pub(crate) fragment_offset: u64,
+    pub fragment_offset: u64,
     /// How long it is, in bytes.
-    pub(crate) fragment_size: u32,
+    pub fragment_size: u32,
     /// What gives it back.
-    pub(crate) fragment_token: u32,
+    pub fragment_token: u32,
     /// The binding that it arrived through.
-    pub(crate) dmabuf_id: u32,
+    pub dmabuf_id: u32,
     /// Zero today.
-    pub(crate) flags: u32,
+    pub flags: u32,
 }
 
 /// `struct dmabuf_token`: a range of tokens.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TokenRange {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenRange {
     /// The first token.
-    pub(crate) start: u32,
+    pub start: u32,
     /// How many.
-    pub(crate) count: u32,
+    pub count: u32,
 }
 
 /// `struct cmsghdr` for 64-bit kernels; the payload follows at [`CONTROL_HEADER`].
@@ -61,7 +63,7 @@ pub(crate) const CONTROL_HEADER: usize = size_of::<ControlHeader>();
 pub(crate) const CONTROL_ALIGNMENT: usize = size_of::<usize>();
 
 /// The space of one [`DmabufMessage`] in the control buffer, in bytes (`CMSG_SPACE`).
-pub(crate) const MESSAGE_SPACE: usize =
+pub const MESSAGE_SPACE: usize =
     CONTROL_HEADER + size_of::<DmabufMessage>().next_multiple_of(CONTROL_ALIGNMENT);
 
 const _: () = {
@@ -83,9 +85,11 @@ pub(crate) struct Received {
     pub(crate) bytes: usize,
     /// How much of the control buffer holds messages, in bytes.
     pub(crate) control_length: usize,
+    /// What the kernel says of the call, such as that control messages were cut off.
+    pub(crate) flags: MsgFlags,
 }
 
-/// `recvmsg()` with device memory asked for. `flags` are added.
+/// `recvmsg()`; device memory is asked for with [`MSG_SOCK_DEVMEM`].
 ///
 /// The length of `linear` also limits how much is received into device memory. On failure the error number
 /// is returned raw: [`ETOOSMALL`] has no name.
@@ -104,14 +108,15 @@ pub(crate) fn receive_message(
     header.msg_controllen = size_of_val(control) as _;
     // SAFETY: the header points to one vector over `linear` and to the whole of `control`, which are
     // borrowed exclusively for the call; the kernel writes at most the lengths given.
-    let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, MSG_SOCK_DEVMEM | flags) };
+    let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     match usize::try_from(bytes) {
         Ok(bytes) => {
             #[allow(clippy::unnecessary_cast, reason = "some C libraries have a narrower type")]
             let length = header.msg_controllen as usize;
             // The kernel never returns more than it was given room for; a length beyond would be used to
             // slice, so that it is held to the buffer all the same.
-            Ok(Received { bytes, control_length: length.min(size_of_val(control)) })
+            let control_length = length.min(size_of_val(control));
+            Ok(Received { bytes, control_length, flags: MsgFlags::from_bits_retain(header.msg_flags) })
         }
         Err(_) => Err(nix::errno::Errno::last_raw()),
     }
@@ -119,14 +124,21 @@ pub(crate) fn receive_message(
 
 /// `setsockopt(SO_DEVMEM_DONTNEED)`: gives fragments back. Returns how many the kernel released.
 pub(crate) fn release_tokens(socket: BorrowedFd<'_>, ranges: &[TokenRange]) -> Result<usize, i32> {
-    let Ok(length) = libc::socklen_t::try_from(size_of_val(ranges)) else { return Err(libc::EINVAL) };
-    // SAFETY: the pointer and the length describe `ranges`, which the kernel only reads.
+    // SAFETY: a TokenRange is eight bytes without padding, and a u8 has no alignment.
+    let bytes = unsafe { std::slice::from_raw_parts(ranges.as_ptr().cast(), size_of_val(ranges)) };
+    release_bytes(socket, bytes)
+}
+
+/// As [`release_tokens`], with the option's value of any length.
+pub(crate) fn release_bytes(socket: BorrowedFd<'_>, value: &[u8]) -> Result<usize, i32> {
+    let Ok(length) = libc::socklen_t::try_from(value.len()) else { return Err(libc::EINVAL) };
+    // SAFETY: the pointer and the length describe `value`, which the kernel only reads.
     let released = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_DEVMEM_DONTNEED,
-            ranges.as_ptr().cast(),
+            value.as_ptr().cast(),
             length,
         )
     };

@@ -22,6 +22,7 @@ static LINK_NAMES: AttributeTable = AttributeTable {
     attributes: &[
         AttributeName::plain(libc::IFLA_IFNAME, "ifname"),
         AttributeName::plain(libc::IFLA_ALT_IFNAME, "alt-ifname"),
+        AttributeName::plain(libc::IFLA_MTU, "mtu"),
     ],
 };
 static ADDRESS_NAMES: AttributeTable = AttributeTable { attributes: &[] };
@@ -59,6 +60,12 @@ pub struct LocalAddress {
     pub ifindex: u32,
     /// The address.
     pub address: IpAddr,
+    /// How many of its bits are those of the network.
+    pub prefix_length: u8,
+    /// How far it is valid, such as `RT_SCOPE_UNIVERSE`.
+    pub scope: u8,
+    /// `IFA_F_*`.
+    pub flags: u32,
 }
 
 /// A socket that speaks rtnetlink.
@@ -131,6 +138,55 @@ impl Route {
         Ok(addresses)
     }
 
+    /// Sets an interface up or down.
+    ///
+    /// # Errors
+    /// `EPERM`: without `CAP_NET_ADMIN`. Otherwise the driver's refusal.
+    pub fn set_up(&mut self, ifindex: u32, up: bool) -> Result<()> {
+        let mut header = link_header(ifindex);
+        let flag = libc::IFF_UP.cast_unsigned();
+        header[8..12].copy_from_slice(&if up { flag } else { 0 }.to_ne_bytes());
+        header[12..16].copy_from_slice(&flag.to_ne_bytes());
+        self.set_link(&header, &Attributes::new())
+    }
+
+    /// Sets the greatest packet that an interface takes, in bytes.
+    ///
+    /// # Errors
+    /// `EINVAL` with the kernel's words: beyond what the driver allows. `EPERM`: without `CAP_NET_ADMIN`.
+    pub fn set_mtu(&mut self, ifindex: u32, mtu: u32) -> Result<()> {
+        self.set_link(&link_header(ifindex), &Attributes::new().u32(libc::IFLA_MTU, mtu))
+    }
+
+    /// Gives an interface an address; its flags are those that may be asked for.
+    ///
+    /// # Errors
+    /// `EEXIST`: it has the address. `EACCES`: it has no IPv6. `EPERM`: without `CAP_NET_ADMIN`.
+    pub fn add_address(&mut self, address: &LocalAddress) -> Result<()> {
+        let (family, bytes) = match address.address {
+            IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
+            IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
+        };
+        let mut header = [0; ADDRESS_HEADER];
+        header[0] = family as u8;
+        header[1] = address.prefix_length;
+        header[3] = address.scope;
+        header[4..8].copy_from_slice(&address.ifindex.to_ne_bytes());
+        let attributes = Attributes::new()
+            .bytes(libc::IFA_LOCAL, &bytes)
+            .bytes(libc::IFA_ADDRESS, &bytes)
+            .u32(libc::IFA_FLAGS, address.flags);
+        let names = &ADDRESS_NAMES;
+        let kind = libc::RTM_NEWADDR;
+        // Without NLM_F_REPLACE an address that exists is refused (net/ipv4/devinet.c, net/ipv6/addrconf.c).
+        self.connection.exchange(Request { kind, header: &header, attributes: &attributes, names }).map(drop)
+    }
+
+    fn set_link(&mut self, header: &[u8], attributes: &Attributes) -> Result<()> {
+        let request = Request { kind: libc::RTM_SETLINK, header, attributes, names: &LINK_NAMES };
+        self.connection.exchange(request).map(drop)
+    }
+
     fn one_link(&mut self, ifindex: u32, attributes: &Attributes) -> Result<Link> {
         let header = link_header(ifindex);
         let request = Request { kind: libc::RTM_GETLINK, header: &header, attributes, names: &LINK_NAMES };
@@ -197,16 +253,24 @@ fn decode_address(payload: &[u8]) -> Result<Option<LocalAddress>, Malformed> {
     let family = i32::from(header[0]);
     let ifindex = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
     let (mut address, mut local) = (None, None);
+    let mut flags = u32::from(header[2]);
     for attribute in AttributeIter::new(attributes) {
         let attribute = attribute?;
         match attribute.kind() {
             libc::IFA_ADDRESS => address = decode_ip(family, &attribute)?,
             libc::IFA_LOCAL => local = decode_ip(family, &attribute)?,
+            libc::IFA_FLAGS => flags = attribute.u32()?,
             _ => {}
         }
     }
     // On a point-to-point interface IFA_ADDRESS is the peer's.
-    Ok(local.or(address).map(|address| LocalAddress { ifindex, address }))
+    Ok(local.or(address).map(|address| LocalAddress {
+        ifindex,
+        address,
+        prefix_length: header[1],
+        scope: header[3],
+        flags,
+    }))
 }
 
 fn decode_ip(family: i32, attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
@@ -253,8 +317,10 @@ mod tests {
     fn finds_the_loopback_address() {
         let mut route = Route::open().unwrap();
         let lo = route.link_by_name("lo").unwrap();
-        let wanted = LocalAddress { ifindex: lo.ifindex, address: Ipv4Addr::LOCALHOST.into() };
-        assert_eq!(route.addresses().unwrap().contains(&wanted), lo.up);
+        let addresses = route.addresses().unwrap();
+        let found = addresses.iter().find(|address| address.address == Ipv4Addr::LOCALHOST);
+        let found = found.map(|address| (address.ifindex, address.prefix_length, address.scope));
+        assert_eq!(found, lo.up.then_some((lo.ifindex, 8, libc::RT_SCOPE_HOST)));
     }
 
     proptest! {

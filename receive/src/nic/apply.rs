@@ -3,6 +3,7 @@
 use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 
+use super::adjustment::set_feature;
 use super::change::{Change, is_refusal};
 use super::device::Nic;
 use super::plan::Plan;
@@ -43,16 +44,7 @@ fn turn_on(nic: &Nic, transaction: &mut Transaction, name: &str) -> Result<()> {
     if off.is_none() {
         return Ok(());
     }
-    transaction.must_make(Change::Feature { name: name.to_owned(), on: true })?;
-    let features = nic.ethtool().features(nic.ifindex());
-    let features = features.map_err(|error| error.during("read the features").on(nic))?;
-    if features.get(name).is_some_and(|feature| feature.active) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Unsupported, format!("turn {name} on"))
-        .on(nic)
-        .because("the driver keeps it off")
-        .remedy("look for its reason in the kernel log"))
+    set_feature(nic, transaction, name, true)
 }
 
 /// Makes the receive rings so small that those of the bound queues leave some of the buffer.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Nic;
 use super::journal::Journal;
+use super::link;
 use super::snapshot::{Snapshot, optional};
 use crate::ethtool::{ChannelCounts, DEFAULT_CONTEXT, DataSplit, FlowRule, LOCATION_ANY, RingsUpdate};
 use crate::netdev::QueueKind;
@@ -53,6 +54,15 @@ pub(super) enum Change {
     FlowRule {
         rule: FlowRule,
     },
+    Mtu {
+        bytes: u32,
+    },
+    Link {
+        up: bool,
+    },
+    ReceiveRingEntries {
+        entries: u32,
+    },
 }
 
 impl fmt::Display for Change {
@@ -71,6 +81,9 @@ impl fmt::Display for Change {
             Self::RssTable { .. } => write!(f, "keep other packets off the bound queues"),
             Self::RssContext { .. } => write!(f, "make an RSS context of the bound queues"),
             Self::FlowRule { rule } => write!(f, "insert {rule}"),
+            Self::Mtu { bytes } => write!(f, "set an MTU of {bytes} bytes"),
+            Self::Link { up } => write!(f, "set the interface {}", if *up { "up" } else { "down" }),
+            Self::ReceiveRingEntries { entries } => write!(f, "set receive rings of {entries} entries"),
         }
     }
 }
@@ -96,6 +109,12 @@ impl Change {
                 *context = Some(ethtool.create_rss_context(ifindex, table)?);
             }
             Self::FlowRule { rule } => rule.location = ethtool.insert_flow_rule(ifindex, rule)?,
+            Self::Mtu { bytes } => nic.route().set_mtu(ifindex, *bytes)?,
+            Self::Link { up } => nic.route().set_up(ifindex, *up)?,
+            Self::ReceiveRingEntries { entries } => {
+                let update = RingsUpdate { rx: Some(*entries), ..RingsUpdate::default() };
+                ethtool.set_rings(ifindex, &update)?;
+            }
         }
         Ok(())
     }
@@ -106,7 +125,7 @@ impl Change {
         match self {
             Self::Feature { name, .. } => undo_feature(nic, before, name),
             Self::Channels { .. } => undo_channels(nic, before),
-            Self::ReceiveRings { .. } => {
+            Self::ReceiveRings { .. } | Self::ReceiveRingEntries { .. } => {
                 wait_until_unbound(nic, &journal.queues);
                 undo_receive_rings(nic, before)
             }
@@ -117,6 +136,7 @@ impl Change {
             Self::RssTable { .. } => undo_rss_table(nic, before),
             Self::RssContext { table, context } => undo_rss_context(nic, before, table, *context),
             Self::FlowRule { rule } => undo_flow_rule(nic, before, rule),
+            Self::Mtu { .. } | Self::Link { .. } => link::undo(nic, before, self),
         }
     }
 }
@@ -252,7 +272,7 @@ fn wait_until_unbound(nic: &Nic, queues: &[u32]) {
     }
 }
 
-fn ignoring(errnos: &[Errno], result: Result<()>) -> Result<()> {
+pub(super) fn ignoring(errnos: &[Errno], result: Result<()>) -> Result<()> {
     match result {
         Err(error) if error.errno().is_some_and(|errno| errnos.contains(&errno)) => Ok(()),
         result => result,

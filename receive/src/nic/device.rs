@@ -1,7 +1,7 @@
 //! An open NIC.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;
@@ -85,16 +85,19 @@ impl Nic {
     /// # Errors
     /// The NIC is gone, or its number belongs to another one by now.
     pub fn link(&self) -> Result<Link> {
-        let mut route = self.inner.route.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = match route.link(self.ifindex()) {
+        let link = match self.route().link(self.ifindex()) {
             Err(error) if error.errno() == Some(Errno::ENODEV) => return Err(self.gone()),
             link => link.map_err(|error| error.during("read the state of the NIC").on(self))?,
         };
-        drop(route);
         let then = self.identity();
         let namespace = Namespace { inode: then.namespace_inode, cookie: then.namespace_cookie };
         let now = Identity::of(&link, &self.inner.ethtool, namespace);
         if now.is_same_nic(then) { Ok(link) } else { Err(self.gone()) }
+    }
+
+    /// The socket that speaks rtnetlink, in the NIC's network namespace.
+    pub(super) fn route(&self) -> MutexGuard<'_, Route> {
+        self.inner.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether its interface is set up.
@@ -116,7 +119,7 @@ impl Nic {
     /// # Errors
     /// The kernel refuses to tell.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        snapshot::take(self.ethtool(), self.ifindex(), self.name())
+        snapshot::take(&mut self.route(), self.ethtool(), self.ifindex(), self.name())
     }
 
     /// What the NIC can do for receiving into device memory, found without changing anything.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
 
+use super::adjustment::{self, Adjustment};
 use super::apply::apply;
 use super::device::Nic;
 use super::journal::{Files, Journal};
@@ -72,6 +73,27 @@ impl Prepared {
     #[must_use]
     pub fn recovered(&self) -> Option<&Report> {
         self.recovered.as_ref()
+    }
+
+    /// Makes a change beyond the plan. It is undone with the others, in reverse, also after a kill.
+    ///
+    /// # Errors
+    /// - [`Unsupported`](ErrorKind::Unsupported): the driver accepts a feature and does not change it;
+    /// - [`WrongState`](ErrorKind::WrongState): the NIC was restored already, because a signal ends this process,
+    ///   or it belongs to the process that made this one by `fork`;
+    /// - otherwise the kernel's refusal, with its words.
+    ///
+    /// What was changed before stays.
+    pub fn adjust(&self, adjustment: Adjustment) -> Result<()> {
+        if self.owner != std::process::id() {
+            return Err(Error::new(ErrorKind::WrongState, "adjust the NIC")
+                .on(&self.nic)
+                .because("another process prepared it, of which this one is a fork"));
+        }
+        if let Some(transaction) = lock(&self.transaction).as_mut() {
+            return adjustment::adjust(&self.nic, transaction, adjustment);
+        }
+        Err(being_ended())
     }
 
     /// Undoes every change, in reverse, and compares the settings with those before.

@@ -1,7 +1,8 @@
 //! The settings of a NIC at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 use devmem_provider::Result;
 use nix::errno::Errno;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ethtool::{Channels, DEFAULT_CONTEXT, Ethtool, Features, FlowRule, Rings, Rss};
-use crate::netlink;
+use crate::netlink::{self, LocalAddress, Route};
 
 /// Every setting that preparing a NIC may change, and those beside them that a driver may change by the way.
 ///
@@ -27,6 +28,57 @@ pub struct Snapshot {
     pub rss: BTreeMap<u32, Rss>,
     /// Flow rules by location.
     pub flow_rules: Option<BTreeMap<u32, FlowRule>>,
+    /// The greatest packet, in bytes. `None` in journals of earlier versions, as the next two.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// Whether the interface is set up.
+    #[serde(default)]
+    pub up: Option<bool>,
+    /// The IPv6 addresses that somebody gave it, which are lost when it is set down.
+    #[serde(default)]
+    pub ipv6_addresses: Option<BTreeSet<Ipv6Address>>,
+}
+
+/// An IPv6 address that was given for good, beyond the link alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Ipv6Address {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// How many of its bits are those of the network.
+    pub prefix_length: u8,
+    /// The `IFA_F_*` that it was given with.
+    pub flags: u32,
+}
+
+/// What `RTM_NEWADDR` takes (`inet6_rtm_newaddr()`, net/ipv6/addrconf.c).
+const ADDRESS_FLAGS: u32 = libc::IFA_F_NODAD
+    | libc::IFA_F_HOMEADDRESS
+    | libc::IFA_F_MANAGETEMPADDR
+    | libc::IFA_F_NOPREFIXROUTE
+    | libc::IFA_F_MCAUTOJOIN;
+
+impl Ipv6Address {
+    /// `None` for addresses that the kernel makes or drops by itself.
+    fn given(address: &LocalAddress) -> Option<Self> {
+        let IpAddr::V6(ip) = address.address else { return None };
+        let given = address.flags & libc::IFA_F_PERMANENT != 0 && address.scope == libc::RT_SCOPE_UNIVERSE;
+        given.then_some(Self {
+            address: ip,
+            prefix_length: address.prefix_length,
+            flags: address.flags & ADDRESS_FLAGS,
+        })
+    }
+
+    pub(super) fn of(self, ifindex: u32) -> LocalAddress {
+        LocalAddress {
+            ifindex,
+            address: self.address.into(),
+            prefix_length: self.prefix_length,
+            scope: libc::RT_SCOPE_UNIVERSE,
+            flags: self.flags,
+        }
+    }
 }
 
 /// One setting that differs between two snapshots.
@@ -51,7 +103,8 @@ impl fmt::Display for FieldDifference {
 
 impl Snapshot {
     /// Reads the settings of an interface.
-    pub(super) fn take(ethtool: &Ethtool, ifindex: u32) -> netlink::Result<Self> {
+    pub(super) fn take(route: &mut Route, ethtool: &Ethtool, ifindex: u32) -> netlink::Result<Self> {
+        let link = route.link(ifindex)?;
         let flow_rules = optional(ethtool.flow_rules(ifindex))?;
         Ok(Self {
             features: ethtool.features(ifindex)?,
@@ -60,6 +113,9 @@ impl Snapshot {
             rss: rss_contexts(ethtool, ifindex)?,
             flow_rules: flow_rules
                 .map(|table| table.rules.into_iter().map(|rule| (rule.location, rule)).collect()),
+            mtu: Some(link.mtu),
+            up: Some(link.up),
+            ipv6_addresses: Some(ipv6_addresses(route, ifindex)?),
         })
     }
 
@@ -73,6 +129,14 @@ impl Snapshot {
         differences
     }
 
+    /// As [`diff`](Self::diff), without what a journal of an earlier version does not know.
+    pub(super) fn diff_known(&self, mut other: Self) -> Vec<FieldDifference> {
+        other.mtu = other.mtu.filter(|_| self.mtu.is_some());
+        other.up = other.up.filter(|_| self.up.is_some());
+        other.ipv6_addresses = other.ipv6_addresses.filter(|_| self.ipv6_addresses.is_some());
+        self.diff(&other)
+    }
+
     /// The number of receive queues; 0 where the driver does not tell.
     #[must_use]
     pub fn receive_queues(&self) -> u32 {
@@ -82,6 +146,11 @@ impl Snapshot {
     pub(super) fn default_rss(&self) -> Option<&Rss> {
         self.rss.get(&DEFAULT_CONTEXT)
     }
+}
+
+pub(super) fn ipv6_addresses(route: &mut Route, ifindex: u32) -> netlink::Result<BTreeSet<Ipv6Address>> {
+    let addresses = route.addresses()?.into_iter().filter(|address| address.ifindex == ifindex);
+    Ok(addresses.filter_map(|address| Ipv6Address::given(&address)).collect())
 }
 
 /// `None` for what the driver does not have.
@@ -125,8 +194,8 @@ fn compare(
     differences.push(FieldDifference { field: path, first: text(first), second: text(second) });
 }
 
-pub(super) fn take(ethtool: &Ethtool, ifindex: u32, name: &str) -> Result<Snapshot> {
-    Snapshot::take(ethtool, ifindex).map_err(|error| error.during("read the NIC's settings").on(name))
+pub(super) fn take(route: &mut Route, ethtool: &Ethtool, ifindex: u32, name: &str) -> Result<Snapshot> {
+    Snapshot::take(route, ethtool, ifindex).map_err(|error| error.during("read the NIC's settings").on(name))
 }
 
 #[cfg(test)]
@@ -150,6 +219,11 @@ pub(super) mod tests {
             rings: Some(rings),
             rss: [(0, rss)].into(),
             flow_rules: Some([(5, rule)].into()),
+            mtu: Some(1500),
+            up: Some(true),
+            ipv6_addresses: Some(
+                [Ipv6Address { address: Ipv6Addr::LOCALHOST, prefix_length: 64, flags: 0 }].into(),
+            ),
         }
     }
 
@@ -179,11 +253,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_snapshot_of_an_earlier_version_is_read_and_compared_in_what_it_knows() {
+        let mut value = serde_json::to_value(example()).unwrap();
+        for name in ["mtu", "up", "ipv6_addresses"] {
+            value.as_object_mut().unwrap().remove(name).unwrap();
+        }
+        let earlier: Snapshot = serde_json::from_value(value).unwrap();
+        assert_eq!(earlier.diff_known(example()), []);
+        assert_eq!(earlier.diff_known(Snapshot { channels: None, ..example() }).len(), 1);
+        assert_eq!(example().diff_known(Snapshot { mtu: Some(9000), ..example() }).len(), 1);
+    }
+
+    #[test]
     fn every_interface_of_this_machine_can_be_read() {
-        let ethtool = Ethtool::open().unwrap();
-        for link in crate::netlink::Route::open().unwrap().links().unwrap() {
-            let snapshot = take(&ethtool, link.ifindex, &link.name).unwrap();
-            assert_eq!(snapshot, take(&ethtool, link.ifindex, &link.name).unwrap(), "{}", link.name);
+        let (mut route, ethtool) = (Route::open().unwrap(), Ethtool::open().unwrap());
+        for link in route.links().unwrap() {
+            let snapshot = take(&mut route, &ethtool, link.ifindex, &link.name).unwrap();
+            assert_eq!((snapshot.mtu, snapshot.up), (Some(link.mtu), Some(link.up)), "{}", link.name);
+            let again = take(&mut route, &ethtool, link.ifindex, &link.name).unwrap();
+            assert_eq!(snapshot, again, "{}", link.name);
         }
     }
 }

@@ -105,7 +105,7 @@ impl Transaction {
             report.steps.push(Step { change: change.to_string(), error });
         }
         if !self.is_gone(&mut report)? && !self.journal.changes.is_empty() {
-            report.differences = self.journal.before.diff(&self.nic.snapshot()?);
+            report.differences = self.journal.before.diff_known(self.nic.snapshot()?);
         }
         if report.gone || report.failures().next().is_none() {
             self.journal.changes.clear();

@@ -2,6 +2,7 @@
 //! so nothing of the machine is touched. It shows the transaction, the lock, the journal and the end by a
 //! signal; header split and flow rules, which veth lacks, are shown in the lab.
 
+mod adjust;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod namespace;
@@ -26,6 +27,13 @@ const TESTS: &[Test] = tests![
         features_are_changed_and_compared,
         this_process_excludes_itself,
         a_forked_child_restores_nothing,
+    },
+    adjust::{
+        every_adjustment_is_made_and_put_back,
+        an_interface_keeps_its_addresses_whatever_was_adjusted_first,
+        a_refused_adjustment_is_told_and_leaves_the_others,
+        adjustments_are_put_back_after_a_kill,
+        killed_at_any_moment_of_adjusting,
     },
     processes::{
         one_process_excludes_another,

@@ -3,15 +3,20 @@
 use devmem_receive::nic::{Nic, Plan, Queues, restore_on_signals};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use crate::adjust::adjust_everything;
 use crate::harness::{Outcome, Role, say_ready, wait_for_end};
 use crate::namespace::{self, NIC, Veth};
 
-pub(crate) const ALL: &[Role] = &[HOLD, REPEAT, SIGNAL, IGNORE, ELSEWHERE];
+pub(crate) const ALL: &[Role] = &[HOLD, REPEAT, HOLD_ADJUSTED, REPEAT_ADJUSTED, SIGNAL, IGNORE, ELSEWHERE];
 
 /// Prepares the NIC and waits.
 pub(crate) const HOLD: Role = Role { name: "role-hold", play: hold };
 /// Prepares and restores the NIC again and again.
 pub(crate) const REPEAT: Role = Role { name: "role-repeat", play: repeat };
+/// Prepares the NIC, makes every change beyond the plan, and waits.
+pub(crate) const HOLD_ADJUSTED: Role = Role { name: "role-hold-adjusted", play: hold_adjusted };
+/// Prepares the NIC, makes every change beyond the plan, and restores it, again and again.
+pub(crate) const REPEAT_ADJUSTED: Role = Role { name: "role-repeat-adjusted", play: repeat_adjusted };
 /// Prepares the NIC, to be restored when a signal comes, and waits.
 pub(crate) const SIGNAL: Role = Role { name: "role-signal", play: hold_until_signal };
 /// The same, ignoring SIGHUP.
@@ -35,6 +40,21 @@ fn repeat() -> Outcome {
     say_ready()?;
     loop {
         Nic::open(NIC)?.prepare(&plan())?.restore()?;
+    }
+}
+
+fn hold_adjusted() -> Outcome {
+    let prepared = Nic::open(NIC)?.prepare(&plan())?;
+    adjust_everything(&prepared)?;
+    wait_for_end()
+}
+
+fn repeat_adjusted() -> Outcome {
+    say_ready()?;
+    loop {
+        let prepared = Nic::open(NIC)?.prepare(&plan())?;
+        adjust_everything(&prepared)?;
+        prepared.restore()?;
     }
 }
 

@@ -2,7 +2,11 @@
 
 mod connections;
 mod fragments;
+mod order_of_events;
+mod settings;
 mod sizes;
+mod socket;
+mod steering;
 mod streams;
 
 use devmem_provider::Capabilities;
@@ -22,8 +26,17 @@ pub(super) const NEEDS: &[Need] = &[Need::Nic, Need::Peer, Need::Capability(Capa
 /// What they build on.
 pub(super) const ONE_MEBIBYTE: &str = "receive::one_mebibyte";
 
-const PARTS: &[&[Check]] =
-    &[&[FIRST], sizes::CHECKS, fragments::CHECKS, streams::CHECKS, connections::CHECKS];
+const PARTS: &[&[Check]] = &[
+    &[FIRST],
+    sizes::CHECKS,
+    fragments::CHECKS,
+    streams::CHECKS,
+    connections::CHECKS,
+    steering::CHECKS,
+    order_of_events::CHECKS,
+    settings::CHECKS,
+    socket::CHECKS,
+];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
 

@@ -51,8 +51,9 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "payload_is_in_the_buffer",
-        "Payload of 1, 2, 4 … 8192 bytes, each alone on its way, lies in the buffer and nowhere else.",
-        &[Fault::LinearInstead, Fault::DropsBytes],
+        "Payload of 1, 2, 4 … 8192 bytes, each alone on its way, lies in the buffer and nowhere else; degraded if \
+         some of it comes to host memory, failed if most does.",
+        &[Fault::LinearInstead],
         payload_is_in_the_buffer,
     ),
 ];
@@ -89,19 +90,26 @@ fn payload_is_in_the_buffer(context: &Context<'_>) -> Outcome {
     let mut steps: Vec<Step> = sizes.iter().flat_map(alone).collect();
     steps.push(Step::FinishWriting);
     let mut connection = setup.connect(context, &mut session, steps)?;
+    let (mut in_buffer, mut elsewhere) = (0, Vec::new());
     for bytes in sizes {
-        let end = connection.position + bytes;
-        while connection.position < end {
-            let before = connection.position;
+        let (begin, before) = (connection.position, in_buffer);
+        while connection.position < begin + bytes {
             let places = connection.read(&setup.mapping)?;
             let places = places.ok_or_else(|| Stop::fail("the stream ended before its end"))?;
-            let in_buffer: u64 = places.iter().map(|place| u64::from(place.length)).sum();
-            let all = connection.position - before;
-            ensure!(in_buffer == all, "of {all} bytes {} came to host memory", all - in_buffer);
+            in_buffer += places.iter().map(|place| u64::from(place.length)).sum::<u64>();
             connection.incoming.release(&places)?;
+        }
+        let linear = bytes - (in_buffer - before).min(bytes);
+        if linear > 0 {
+            elsewhere.push(format!("{linear} of {bytes}"));
         }
         connection.proceed()?;
     }
     ensure!(connection.read(&setup.mapping)?.is_none(), "more arrived than was sent");
-    Ok(Finding::Pass)
+    if elsewhere.is_empty() {
+        return Ok(Finding::Pass);
+    }
+    let found = format!("these bytes came to host memory: {}", elsewhere.join(", "));
+    ensure!(2 * in_buffer >= connection.position, "{found}");
+    Ok(Finding::Degraded(found))
 }

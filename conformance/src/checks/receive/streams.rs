@@ -29,13 +29,13 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "answers_after_the_end",
         "When the peer has sent all, it can still be sent something.",
-        &[Fault::HidesEnd, Fault::DropsBytes],
+        &[Fault::HidesEnd, Fault::ClosesAtEnd],
         answers_after_the_end,
     ),
     check(
         "both_directions",
         "While a stream is received, another one is sent over the same connection.",
-        &[Fault::DropsBytes, Fault::WrongOffset],
+        &[Fault::WrongOffset],
         both_directions,
     ),
     check(
@@ -59,7 +59,7 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "partial_reads",
         "Receiving less than a packet at a time takes a page apart, and loses nothing.",
-        &[Fault::DropsBytes, Fault::LosesTokens],
+        &[Fault::DropsBytes],
         partial_reads,
     ),
 ];

@@ -246,7 +246,9 @@ pub(crate) fn restoring_works_while_the_interface_is_down() -> Outcome {
     unchanged(|nic, _| {
         let prepared = nic.prepare(&plan(2))?;
         set_link("down")?;
-        restored(prepared)?;
+        let report = prepared.restore()?;
+        let fields: Vec<_> = report.differences.iter().map(|difference| difference.field.as_str()).collect();
+        ensure!(fields == ["up"], "{report}");
         set_link("up")
     })
 }

@@ -1,11 +1,17 @@
 //! Giving memory back to the NIC.
+//!
+//! What the kernel takes and counts is in `net/core/sock.c` (`sock_devmem_dontneed()`).
+
+mod counts;
+pub(super) mod holding;
+mod refusals;
 
 use std::time::Duration;
 
 use devmem_provider::ErrorKind;
 
-use super::path_check;
 use super::receive::{NEEDS, ONE_MEBIBYTE};
+use super::{all, count, path_check};
 use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::ensure;
@@ -16,7 +22,7 @@ use crate::setup::{Connection, Setup, options, script, sends};
 use crate::verdict::{Finding, Outcome, Stop};
 
 /// How long the kernel may take to let go of a buffer that nothing holds.
-const DETACH_LIMIT: Duration = Duration::from_secs(10);
+const DETACH_LIMIT: Duration = Duration::from_secs(5);
 
 const fn check(
     name: &'static str,
@@ -27,7 +33,12 @@ const fn check(
     path_check(Group::Tokens, name, proves, NEEDS, &[ONE_MEBIBYTE], catches, run)
 }
 
-pub(super) const CHECKS: &[Check] = &[
+const PARTS: &[&[Check]] = &[STREAMS, counts::CHECKS, refusals::CHECKS];
+
+pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
+
+/// By way of a stream, which tells what it gave back in vain.
+const STREAMS: &[Check] = &[
     check(
         "exhaustion_and_recovery",
         "A buffer that is held whole stalls the stream, which goes on when the places come back.",
@@ -50,7 +61,7 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "closing_gives_back",
         "A connection that is closed gives back all that it holds.",
-        &[Fault::DeniesDetached],
+        &[Fault::DeniesDetached, Fault::KeepsConnection],
         closing_gives_back,
     ),
 ];

@@ -1,10 +1,14 @@
 //! What outlives what, and what is torn away meanwhile.
 
+mod processes;
+mod settings;
+mod threads;
+
 use std::time::Duration;
 
-use super::path_check;
 use super::pin::settled;
 use super::receive::{NEEDS, ONE_MEBIBYTE};
+use super::{all, count, path_check};
 use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::ensure;
@@ -24,7 +28,14 @@ const fn check(
     path_check(Group::Lifetime, name, proves, NEEDS, &[ONE_MEBIBYTE], catches, run)
 }
 
-pub(super) const CHECKS: &[Check] = &[
+pub(super) use processes::{BINDER, CONSUMER, EXPORTER, IDLER, RECEIVER};
+
+const PARTS: &[&[Check]] = &[OBJECTS, processes::CHECKS, settings::CHECKS, threads::CHECKS];
+
+pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
+
+/// Buffers, bindings, connections and mappings.
+const OBJECTS: &[Check] = &[
     check(
         "buffer_dropped",
         "A buffer that is dropped while it is attached is received into all the same.",
