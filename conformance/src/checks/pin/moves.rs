@@ -39,7 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "required_memory_is_not_moved",
-        "Memory that was allocated on the device as a requirement is pinned there, or the pin is refused.",
+        "Memory that was allocated on the device as a requirement is pinned there, or the pin is refused; degraded if it is moved all the same.",
         &[Need::Nic, DEVICE_MEMORY, RESIDENCY],
         &[Fault::LyingResidency, Fault::MovingLook, Fault::UnknownResidency],
         required_memory_is_not_moved,
@@ -129,8 +129,8 @@ fn required_memory_is_not_moved(context: &Context<'_>) -> Outcome {
     let buffer = context.provider().allocate(&request)?;
     // A refusal by the exporter is a skip: it keeps the memory where it was asked to be.
     let pin = pin(context, &nic, nic.queues(), &*buffer)?;
-    for seen in [pin.residency_before(), pin.residency(), &buffer.residency()?] {
-        ensure!(seen.residency == Residency::DeviceLocal, "it is in {seen}: {}", seen.evidence);
-    }
-    Ok(Finding::Pass)
+    let (before, after, again) = (pin.residency_before(), pin.residency(), buffer.residency()?);
+    ensure!(before.residency == Residency::DeviceLocal, "it was in {before}: {}", before.evidence);
+    ensure!(again.residency == after.residency, "it is in {after}, then in {again}");
+    moved("attaching moved what was required on the device", before, after)
 }
