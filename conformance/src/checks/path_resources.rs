@@ -1,5 +1,6 @@
 //! What receiving leaves behind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use devmem_receive::nic::Nic;
@@ -50,11 +51,12 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// What the kernel and this process have of bound memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Use {
     descriptors: usize,
     bound_queues: usize,
-    page_pools: usize,
+    /// The kernel's numbers of page pools in bound memory.
+    page_pools: BTreeSet<u32>,
 }
 
 impl Use {
@@ -70,18 +72,24 @@ impl Use {
         Ok(Self {
             descriptors: descriptors()?,
             bound_queues: queues.iter().filter(|queue| queue.dmabuf.is_some()).count(),
-            page_pools: pools.iter().filter(|pool| pool.dmabuf.is_some()).count(),
+            page_pools: pools.iter().filter(|pool| pool.dmabuf.is_some()).map(|pool| pool.id).collect(),
         })
+    }
+
+    /// A page pool that was there may go meanwhile: that of a process that has ended.
+    fn is_as(&self, before: &Self) -> bool {
+        (self.descriptors, self.bound_queues) == (before.descriptors, before.bound_queues)
+            && self.page_pools.is_subset(&before.page_pools)
     }
 }
 
 /// Stops unless what is in use comes to be what it was before, soon.
-fn is_as_before(nic: &Nic, before: Use) -> Result<(), Stop> {
-    let mut now = before;
+fn is_as_before(nic: &Nic, before: &Use) -> Result<(), Stop> {
+    let mut now = before.clone();
     let settled = settled(
         || {
             now = Use::now(nic)?;
-            Ok(now == before)
+            Ok(now.is_as(before))
         },
         "",
     );
@@ -96,7 +104,7 @@ fn binds_leave_nothing(context: &Context<'_>) -> Outcome {
     for _ in 0..BINDS {
         drop(pin(context, &nic, nic.queues(), &*buffer)?);
     }
-    is_as_before(nic.nic(), before)?;
+    is_as_before(nic.nic(), &before)?;
     let lost = free.saturating_sub(available()?);
     ensure!(lost < NOISE, "{lost} bytes of system memory are gone");
     nic.restore()?;
@@ -110,7 +118,7 @@ fn connections_leave_nothing(context: &Context<'_>) -> Outcome {
     for _ in 0..CONNECTIONS {
         setup.transfer(context, &mut session, 64 << 10)?;
     }
-    is_as_before(setup.nic.nic(), before)?;
+    is_as_before(setup.nic.nic(), &before)?;
     let told = setup.pin.into_attachment().detach(Duration::from_secs(5))?;
     ensure!(told, "the kernel still holds the buffer when all connections are closed");
     Ok(Finding::Pass)

@@ -1,14 +1,15 @@
 //! Two reports: what changed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::Report;
+use super::{Entry, Report};
 use crate::verdict::Verdict;
 
 /// A check whose verdict is another in the second report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The provider's name.
+    /// The provider's name, with its description where another has the same name.
     pub provider: String,
     /// The receive path, if it was checked on one.
     pub path: Option<String>,
@@ -46,32 +47,82 @@ impl fmt::Display for Change {
 }
 
 /// Every check whose verdict differs, in the order of the first report, then of the second.
+///
+/// Two providers are the same if they have the same name and description; or the same name, which no other has.
 #[must_use]
 pub fn compare(before: &[Report], after: &[Report]) -> Vec<Change> {
+    let (old, new) = (by_provider(before), by_provider(after));
     let mut changes = Vec::new();
-    let all = before.iter().chain(after).flat_map(|report| {
-        report.entries.iter().map(|entry| (report.provider.name.as_str(), &entry.path, entry.check.as_str()))
-    });
-    let mut seen = std::collections::BTreeSet::new();
-    for (provider, path, check) in all {
-        if !seen.insert((provider, path, check)) {
-            continue;
+    for provider in &old {
+        let counterpart = counterpart(provider, &new, &old);
+        changes.extend(differences(&label(provider, &old), Some(provider), counterpart));
+    }
+    for provider in new.iter().filter(|provider| counterpart(provider, &old, &new).is_none()) {
+        changes.extend(differences(&label(provider, &new), None, Some(provider)));
+    }
+    changes
+}
+
+/// All that was found of one provider, which are several reports if shards of a run were merged.
+#[derive(Debug)]
+struct Of<'a> {
+    name: &'a str,
+    description: &'a str,
+    entries: Vec<&'a Entry>,
+}
+
+fn by_provider(reports: &[Report]) -> Vec<Of<'_>> {
+    let mut all: Vec<Of<'_>> = Vec::new();
+    for report in reports {
+        let (name, description) = (report.provider.name.as_str(), report.provider.description.as_str());
+        match all.iter_mut().find(|of| (of.name, of.description) == (name, description)) {
+            Some(of) => of.entries.extend(&report.entries),
+            None => all.push(Of { name, description, entries: report.entries.iter().collect() }),
         }
-        let find = |reports: &'_ [Report]| {
-            let report = reports.iter().find(|report| report.provider.name == provider)?;
-            let entry = report.entries.iter().find(|entry| &entry.path == path && entry.check == check)?;
-            Some((entry.verdict, entry.reason.clone()))
-        };
-        let (old, new) = (find(before), find(after));
-        let verdict = |entry: &Option<(Verdict, Option<String>)>| entry.as_ref().map(|(verdict, _)| *verdict);
-        if verdict(&old) != verdict(&new) {
+    }
+    all
+}
+
+/// The same provider among those of the other report.
+fn counterpart<'a>(of: &Of<'_>, others: &'a [Of<'a>], own: &[Of<'_>]) -> Option<&'a Of<'a>> {
+    let same = others.iter().find(|other| (other.name, other.description) == (of.name, of.description));
+    same.or_else(|| {
+        // A description may tell a version.
+        let is_alone = |all: &[Of<'_>]| all.iter().filter(|other| other.name == of.name).count() == 1;
+        (is_alone(own) && is_alone(others)).then(|| others.iter().find(|other| other.name == of.name))?
+    })
+}
+
+/// A provider's name, with its description where another has the same name.
+fn label(of: &Of<'_>, all: &[Of<'_>]) -> String {
+    if all.iter().filter(|other| other.name == of.name).count() == 1 {
+        return of.name.to_owned();
+    }
+    format!("{} ({})", of.name, of.description)
+}
+
+fn differences(label: &str, before: Option<&Of<'_>>, after: Option<&Of<'_>>) -> Vec<Change> {
+    let entries = |of: Option<&Of<'_>>| {
+        let all = of.into_iter().flat_map(|of| of.entries.clone());
+        all.map(|entry| ((entry.path.clone(), entry.check.clone()), entry.clone()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let (old, new) = (entries(before), entries(after));
+    let order = [before, after].into_iter().flatten().flat_map(|of| &of.entries);
+    let mut seen = BTreeSet::new();
+    let mut changes = Vec::new();
+    for entry in order {
+        let key = (entry.path.clone(), entry.check.clone());
+        let (was, is) = (old.get(&key), new.get(&key));
+        if seen.insert(key) && was.map(|entry| entry.verdict) != is.map(|entry| entry.verdict) {
+            let reason = |entry: Option<&Entry>| entry.and_then(|entry| entry.reason.clone());
             changes.push(Change {
-                provider: provider.to_owned(),
-                path: path.clone(),
-                check: check.to_owned(),
-                before: verdict(&old),
-                after: verdict(&new),
-                reason: new.and_then(|(_, reason)| reason).or_else(|| old.and_then(|(_, reason)| reason)),
+                provider: label.to_owned(),
+                path: entry.path.clone(),
+                check: entry.check.clone(),
+                before: was.map(|entry| entry.verdict),
+                after: is.map(|entry| entry.verdict),
+                reason: reason(is).or_else(|| reason(was)),
             });
         }
     }
@@ -81,7 +132,6 @@ pub fn compare(before: &[Report], after: &[Report]) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Entry;
 
     #[test]
     fn only_what_differs_is_told() {
@@ -109,5 +159,39 @@ mod tests {
         let changes = compare(&[before], &[after]);
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0].to_string(), "udmabuf zcrx/export::pass: pass -> fail");
+    }
+
+    #[test]
+    fn two_providers_of_one_name_are_told_apart() {
+        let of = |description: &str, verdict| {
+            let mut report = Report::stand_in();
+            report.provider.description = description.to_owned();
+            report.entries[0].verdict = verdict;
+            report
+        };
+        let before = [of("DG1", Verdict::Pass), of("Tiger Lake", Verdict::Pass)];
+        let after = [of("Tiger Lake", Verdict::Fail), of("DG1", Verdict::Pass)];
+        let changes = compare(&before, &after);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].to_string(), "udmabuf (Tiger Lake) export::pass: pass -> fail");
+
+        // The name is enough where it is the only one: LLVM's version is in a description.
+        assert_eq!(compare(&[of("LLVM 19", Verdict::Pass)], &[of("LLVM 20", Verdict::Fail)]).len(), 1);
+
+        // One that is gone and one that is new.
+        let changes = compare(&before, &before[..1]);
+        assert_eq!(changes.len(), before[1].entries.len());
+        assert!(changes.iter().all(|change| change.after.is_none()));
+        let changes = compare(&before[..1], &before);
+        assert!(changes.iter().all(|change| change.before.is_none()));
+        assert!(changes.iter().all(|change| change.provider == "udmabuf (Tiger Lake)"), "{changes:?}");
+    }
+
+    #[test]
+    fn shards_are_one() {
+        let whole = Report::stand_in();
+        let (mut first, mut second) = (whole.clone(), whole.clone());
+        second.entries = first.entries.split_off(3);
+        assert_eq!(compare(&[whole], &[first, second]), []);
     }
 }

@@ -17,6 +17,9 @@ pub fn write(reports: &[Report]) -> String {
         }
         text.push_str(&table(report));
     }
+    if reports.len() > 1 {
+        text.push_str(&summary(reports));
+    }
     text
 }
 
@@ -73,9 +76,34 @@ fn table(report: &Report) -> String {
     text
 }
 
+/// How many checks of each provider have which verdict.
+fn summary(reports: &[Report]) -> String {
+    let label = |report: &Report| format!("{} ({})", report.provider.name, report.provider.description);
+    let width = reports.iter().map(|report| label(report).chars().count()).max().unwrap_or(0);
+    let cells = |counts: [usize; Verdict::ALL.len()]| counts.map(|count| format!("{count:>9}")).concat();
+    let heads = Verdict::ALL.map(|verdict| format!("{:>9}", verdict.word()));
+    let mut text = format!("\n{:<width$}{}\n", "all providers", heads.concat(), width = width + 2);
+    // Writing to a string cannot fail.
+    for report in reports {
+        let counts = Verdict::ALL.map(|verdict| report.count(verdict));
+        let _ = writeln!(text, "  {:<width$}{}", label(report), cells(counts));
+    }
+    let all = Verdict::ALL.map(|verdict| reports.iter().map(|report| report.count(verdict)).sum());
+    let _ = writeln!(text, "  {:<width$}{}", "all", cells(all));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_providers_are_summed_up() {
+        let text = write(&[Report::stand_in(), Report::stand_in()]);
+        let end = "\n  udmabuf (memory of this process)        2        1        1        1        1\n  all                                     4        2        2        2        2\n";
+        assert!(text.ends_with(end), "{text}");
+        assert!(!write(&[Report::stand_in()]).contains("all providers"));
+    }
 
     #[test]
     fn what_did_not_pass_is_explained_and_all_are_counted() {

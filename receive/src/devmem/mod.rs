@@ -14,6 +14,7 @@ mod bind_refusal;
 mod binding;
 mod control_messages;
 mod options;
+mod parked_packets;
 mod parts;
 mod socket;
 mod statistics;

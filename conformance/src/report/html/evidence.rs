@@ -82,7 +82,10 @@ fn cell(page: &mut Page, id: &str, column: Option<&str>, entries: &[&Entry]) {
         }
         page.add(format_args!("</details>\n"));
     }
-    passes(page, &with(entries, Verdict::Pass));
+    let (measured, passed): (Vec<&Entry>, Vec<&Entry>) =
+        with(entries, Verdict::Pass).into_iter().partition(|entry| !entry.figures.is_empty());
+    measured.into_iter().for_each(|entry| figures(page, entry));
+    passes(page, &passed);
     page.add(format_args!("</section>\n"));
 }
 
@@ -126,6 +129,31 @@ fn finding(page: &mut Page, alike: &Alike<'_>) {
     } else {
         list(page, &alike.entries);
     }
+    page.add(format_args!("</div>\n"));
+}
+
+/// What a check measured: rates and times, which are not judged.
+fn figures(page: &mut Page, entry: &Entry) {
+    page.add(format_args!(
+        "<div class=\"finding measured\">\n<p class=\"what\"><span class=\"badge pass\">{} measured</span> \
+         <code>{}</code></p>\n",
+        mark(Verdict::Pass),
+        text(&entry.check),
+    ));
+    if let Some(proves) = proves(entry) {
+        page.add(format_args!("<p class=\"proves\">{}</p>\n", text(proves)));
+    }
+    page.add(format_args!("<dl>"));
+    for figure in &entry.figures {
+        page.add(format_args!(
+            "<dt>{}</dt><dd>{:.2} {}</dd>",
+            text(&figure.name),
+            figure.value,
+            text(&figure.unit)
+        ));
+    }
+    page.add(format_args!("</dl>\n"));
+    printed(page, entry, false);
     page.add(format_args!("</div>\n"));
 }
 

@@ -31,6 +31,10 @@ fn every_entry_is_there() {
             }
         }
     }
+    let measured =
+        reports.iter().flat_map(|report| &report.entries).filter(|entry| !entry.figures.is_empty()).count();
+    assert!(measured > 0);
+    assert_eq!(count("<dd>31.40 MiB/s</dd>"), measured);
     let all = reports.iter().map(|report| report.entries.len()).sum::<usize>();
     let named = reports[0].entries.iter().map(|entry| entry.check.as_str());
     let names: std::collections::BTreeSet<&str> = named.collect();

@@ -3,7 +3,7 @@
 use crate::checks::CHECKS;
 use crate::report::machine::{AddressRegister, Class, IommuKind, Link, PciFunction};
 use crate::report::{Checked, Entry, Machine, Report, SCHEMA};
-use crate::verdict::Verdict;
+use crate::verdict::{Figure, Verdict};
 
 /// Name, description, driver, address, where memory goes when a NIC attaches.
 type Provider = (&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
@@ -170,6 +170,10 @@ fn on_path(provider: &str, check: &str, number: usize, moved: Option<&str>) -> E
             entry.reason = Some("no NIC of this machine has header split".to_owned());
         }
         _ => {}
+    }
+    if check == "performance::rate" && entry.verdict == Verdict::Pass {
+        entry.figures =
+            vec![Figure::new("received", 31.4, "MiB/s"), Figure::new("of ordinary TCP", 1.07, "times")];
     }
     entry
 }
