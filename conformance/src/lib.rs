@@ -49,5 +49,5 @@ pub use faults::Fault;
 pub use need::Need;
 pub use nic_under_test::{Family, NicUnderTest};
 pub use report::Report;
-pub use run::{Progress, Quiet, run, run_with};
+pub use run::{Progress, Quiet, act_as_peer, run, run_with};
 pub use verdict::{Figure, Finding, Outcome, Skip, Stop, Verdict};

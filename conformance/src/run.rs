@@ -12,6 +12,7 @@ use crate::isolation::{Assignment, Ended, Subject, in_a_process_of_its_own};
 use crate::kernel_log::KernelLog;
 use crate::known::known;
 use crate::nic_guard::NicGuard;
+use crate::peer;
 use crate::report::{Entry, Machine, Report};
 use crate::verdict::{Finding, Skip, Stop, Verdict};
 
@@ -29,6 +30,15 @@ pub trait Progress {
 pub struct Quiet;
 
 impl Progress for Quiet {}
+
+/// If this process was started to be the peer of a check, is that, and ends the process.
+///
+/// [`run`] does so too. A program whose provider takes long to find calls this first: the peer needs none.
+pub fn act_as_peer() {
+    if let Some(assignment) = Assignment::of_this_process() {
+        assignment.play_alone(peer::PEER, peer::serve);
+    }
+}
 
 /// Checks a provider.
 ///

@@ -11,13 +11,14 @@ use devmem_backends::discover;
 use devmem_conformance::path::{DevmemTcp, ReceivePath};
 use devmem_conformance::peer::PeerChoice;
 use devmem_conformance::report::{self, Entry};
-use devmem_conformance::{Check, Environment, NicUnderTest, Progress, Report, run_with};
+use devmem_conformance::{Check, Environment, NicUnderTest, Progress, Report, act_as_peer, run_with};
 use devmem_provider::{Error, Provider, Result};
 
 use super::Status;
 use super::arguments::{Format, PathName, RunOptions};
 
 pub(super) fn run(options: &RunOptions) -> Result<Status> {
+    act_as_peer();
     let providers = providers(options)?;
     if providers.is_empty() {
         eprintln!("there is no provider of device memory on this machine{}", discover());

@@ -45,6 +45,18 @@ impl Assignment {
         self.provider == provider
     }
 
+    /// If it is the role of this name, plays it, which needs no provider, and ends the process.
+    pub(crate) fn play_alone(&self, role: &str, playing: fn(&Link) -> std::io::Result<()>) {
+        if self.check.strip_prefix(COMPANION) == Some(role) {
+            end_with_the_parent();
+            let played = own_link().and_then(|link| playing(&link));
+            if let Err(error) = &played {
+                eprintln!("{role}: {error}");
+            }
+            std::process::exit(if played.is_ok() { 0 } else { 1 });
+        }
+    }
+
     /// Does what it says, and ends the process.
     pub(crate) fn perform(self, checks: &[Check], roles: &[(&str, Role)], context: &Context<'_>) -> ! {
         end_with_the_parent();
@@ -82,11 +94,15 @@ fn tell(message: &Message) -> std::io::Result<()> {
     File::from(std::io::stdin().as_fd().try_clone_to_owned()?).write_all(&text)
 }
 
-/// Plays a role until its end. Standard input is the socket that leads to the check.
+/// What leads from a companion to its check: its standard input.
+fn own_link() -> std::io::Result<Link> {
+    Ok(Link::new(UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?)))
+}
+
+/// Plays a role until its end.
 fn play(name: &str, roles: &[(&str, Role)], context: &Context<'_>) -> Result<(), Stop> {
-    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     match roles.iter().find(|(known, _)| *known == name) {
-        Some((_, role)) => role(context, &Link::new(socket)),
+        Some((_, role)) => role(context, &own_link()?),
         None => Err(Stop::fail(format!("there is no role {name}"))),
     }
 }
