@@ -18,6 +18,11 @@ impl NicGuard {
         Ok(Self { nic, before })
     }
 
+    /// The NIC's driver.
+    pub(crate) fn driver(&self) -> &str {
+        &self.nic.identity().driver
+    }
+
     /// Puts back what is not as it was, and tells what that was. A check that was killed cannot undo its changes, and
     /// that is no fault of what it checks; but what is neither undone nor in the journal is.
     pub(crate) fn restored(&self) -> Result<Vec<String>> {

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::environment::Environment;
 use crate::isolation::{Assignment, Ended, Subject, in_a_process_of_its_own};
 use crate::kernel_log::KernelLog;
-use crate::known::known;
+use crate::known::{Drivers, known};
 use crate::nic_guard::NicGuard;
 use crate::peer;
 use crate::report::{Entry, Machine, Report};
@@ -124,7 +124,11 @@ impl Run<'_> {
         };
         let ended = if path.is_some() { self.with_the_nic_put_back(ended) } else { ended };
         let mut entry = judge(check, path, ended, self.log.new_lines());
-        known(&mut entry, self.provider.identity(), &self.report.machine);
+        let drivers = Drivers {
+            provider: &self.provider.identity().driver,
+            nic: self.guard.as_ref().filter(|_| path.is_some()).map(NicGuard::driver),
+        };
+        known(&mut entry, drivers, &self.report.machine);
         entry
     }
 

@@ -188,7 +188,8 @@ impl Provider for Udmabuf {
         let fd = uapi::create(self.device.as_fd(), whole.range()).map_err(|errno| {
             let error = refused(errno, request.size());
             match (request.pages(), errno) {
-                (PageSize::Huge2MiB, Errno::ENOMEM | Errno::ENOSPC | Errno::EINVAL) => error
+                // EPERM is Linux 6.18's word for it, of a reservation that fails (`memfd_alloc_folio()`).
+                (PageSize::Huge2MiB, Errno::ENOMEM | Errno::ENOSPC | Errno::EINVAL | Errno::EPERM) => error
                     .with_kind(ErrorKind::OutOfMemory)
                     .because("too few huge pages of 2 MiB are free")
                     .remedy("reserve them: write their number to /proc/sys/vm/nr_hugepages"),
