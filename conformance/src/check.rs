@@ -153,7 +153,9 @@ mod tests {
     #[test]
     fn a_filter_means_a_part_of_the_name_or_with_an_equals_sign_all_of_it() {
         assert!(is_meant("one_buffer", &[]));
-        for filters in [&["pin::"][..], &["one_buf"], &["=pin::one_buffer"], &["receive::", "=pin::one_buffer"]] {
+        for filters in
+            [&["pin::"][..], &["one_buf"], &["=pin::one_buffer"], &["receive::", "=pin::one_buffer"]]
+        {
             assert!(is_meant("one_buffer", filters), "{filters:?}");
         }
         for filters in [&["=pin::one_buffer"][..], &["=pin::"], &["=one_buffer_more"], &["="]] {
