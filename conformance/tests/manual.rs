@@ -1,5 +1,8 @@
 //! The manual pages and completions as the tools that read them see them.
 
+// The helpers outside of #[test] functions are test code too.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

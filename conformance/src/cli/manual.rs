@@ -13,8 +13,15 @@ use super::Status;
 use super::arguments::{Arguments, ManOptions};
 use super::run::print;
 
-/// What the pages belong to, for their foot.
+/// What the pages belong to, for their head.
 const MANUAL: &str = "devmem";
+
+/// For the foot of the pages.
+const SOURCE: &str = concat!("devmem-conformance ", env!("CARGO_PKG_VERSION"));
+
+/// Pages have no date, so that they are the same whenever they are made. One that is empty would be left out, and what follows
+/// it taken for the date.
+const NO_DATE: &str = " ";
 
 const EXIT_STATUS: [(Status, &str); 4] = [
     (Status::Success, "Nothing failed. Of doctor: at least one pair of provider and NIC can receive."),
@@ -108,8 +115,12 @@ fn pages() -> Vec<Page> {
     std::iter::once(main_page(command)).chain(commands).collect()
 }
 
+fn page_of(command: clap::Command) -> Man {
+    Man::new(command).manual(MANUAL).source(SOURCE).date(NO_DATE)
+}
+
 fn main_page(command: clap::Command) -> Page {
-    let man = Man::new(command).manual(MANUAL);
+    let man = page_of(command);
     let text = rendered(|to| {
         man.render_title(to)?;
         man.render_name_section(to)?;
@@ -124,7 +135,7 @@ fn main_page(command: clap::Command) -> Page {
 }
 
 fn command_page(command: clap::Command) -> Page {
-    let man = Man::new(command).manual(MANUAL);
+    let man = page_of(command);
     let text = rendered(|to| {
         man.render(to)?;
         let mut roff = Roff::new();

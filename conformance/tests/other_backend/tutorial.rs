@@ -104,8 +104,7 @@ impl Quote {
 /// The lines without the spaces that all of them begin with.
 fn without_indent(lines: &[&str]) -> Vec<String> {
     let spaces = |line: &&str| line.len() - line.trim_start().len();
-    let common =
-        lines.iter().filter(|line| !line.trim().is_empty()).map(|line| spaces(line)).min().unwrap_or(0);
+    let common = lines.iter().filter(|line| !line.trim().is_empty()).map(spaces).min().unwrap_or(0);
     lines.iter().map(|line| line.get(common..).unwrap_or_default().to_owned()).collect()
 }
 

@@ -130,6 +130,16 @@ fn readmes_name_every_file_and_no_other() {
 }
 
 #[test]
+fn rules_of_sudo_are_understood() {
+    let rules = with_extension("sudoers");
+    assert_eq!(rules.len(), 2, "{rules:?}");
+    for rule in rules {
+        let Some(output) = tool(Command::new("visudo").arg("-cf").arg(&rule)) else { return };
+        assert!(output.status.success(), "{}", told(&output));
+    }
+}
+
+#[test]
 fn jobs_are_yaml() {
     let jobs = with_extension("yml");
     assert_eq!(jobs.len(), 6, "{jobs:?}");
