@@ -81,7 +81,8 @@ pub(super) struct RunOptions {
     /// The receive path; may be repeated. By default all.
     #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
     pub(super) paths: Vec<PathName>,
-    /// Only checks whose name contains this, or is this if `=` stands before it; may be repeated.
+    /// Only checks whose name contains this; may be repeated.
+    /// With `=` before it, the check of exactly that name.
     #[arg(long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
     /// Only the I-th of N parts of the checks, from 1.
@@ -97,7 +98,8 @@ pub(super) struct RunOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct ListOptions {
-    /// Only checks whose name contains this, or is this if `=` stands before it; may be repeated.
+    /// Only checks whose name contains this; may be repeated.
+    /// With `=` before it, the check of exactly that name.
     #[arg(long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
 }
