@@ -118,10 +118,48 @@ impl Check {
         format!("{}::{}", self.group, self.name)
     }
 
-    /// Whether its full name contains one of `filters`. None of them means every check.
+    /// Whether its full name contains one of `filters`, or is one of those that begin with `=`: `=pin::one_buffer` means
+    /// that check alone, also where another's name begins with the same. No filters mean every check.
     #[must_use]
     pub fn is_meant_by(&self, filters: &[String]) -> bool {
         let name = self.full_name();
-        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+        let means = |filter: &String| match filter.strip_prefix('=') {
+            Some(whole) => name == whole,
+            None => name.contains(filter.as_str()),
+        };
+        filters.is_empty() || filters.iter().any(means)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Finding;
+
+    fn is_meant(name: &'static str, filters: &[&str]) -> bool {
+        let check = Check {
+            group: Group::Pin,
+            name,
+            proves: "",
+            needs: &[],
+            after: &[],
+            limit: LIMIT,
+            catches: &[],
+            run: |_| Ok(Finding::Pass),
+        };
+        check.is_meant_by(&filters.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_filter_means_a_part_of_the_name_or_with_an_equals_sign_all_of_it() {
+        assert!(is_meant("one_buffer", &[]));
+        for filters in
+            [&["pin::"][..], &["one_buf"], &["=pin::one_buffer"], &["receive::", "=pin::one_buffer"]]
+        {
+            assert!(is_meant("one_buffer", filters), "{filters:?}");
+        }
+        for filters in [&["=pin::one_buffer"][..], &["=pin::"], &["=one_buffer_more"], &["="]] {
+            assert!(!is_meant("one_buffer_more", filters), "{filters:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ pub struct Environment {
     pub arguments: Vec<OsString>,
     /// No check may take longer, whatever it says itself.
     pub limit: Option<Duration>,
-    /// Checks whose full name contains one of these alone; all if there is none.
+    /// Checks that one of these means alone, see [`Check::is_meant_by`](crate::Check::is_meant_by); all if there is none.
     pub filters: Vec<String>,
     /// Every `count`-th check alone, from the `index`-th on: to divide a run among machines.
     pub shard: Option<Shard>,

@@ -17,7 +17,7 @@
 //!
 //! # For those who write a backend
 //!
-//! Read the contract of [`Provider`].
+//! Read the contract of [`Provider`], and `docs/adding-a-backend.md`, which writes one step by step.
 
 pub mod device_copy;
 pub mod dma_buf;

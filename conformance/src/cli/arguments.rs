@@ -10,7 +10,7 @@ use devmem_conformance::Shard;
 ///
 /// Exit status: 0 if nothing failed, 1 if a check failed, 2 for bad usage, 3 if there is nothing to check here.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -35,6 +35,10 @@ pub(super) enum Command {
     /// Looks at the kernel, every provider, every NIC and each pair of the two; changes nothing. Exit status: 0 if at
     /// least one pair can receive, 2 for bad usage, 3 if none can or what decides could not be seen.
     Doctor(DoctorOptions),
+    /// Print what a shell needs to complete this program's command line.
+    Completions(CompletionsOptions),
+    /// Print the manual page of this program, or write one for each of its commands as well.
+    Man(ManOptions),
 }
 
 /// How a report is printed.
@@ -78,6 +82,7 @@ pub(super) struct RunOptions {
     #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
     pub(super) paths: Vec<PathName>,
     /// Only checks whose name contains this; may be repeated.
+    /// With `=` before it, the check of exactly that name.
     #[arg(long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
     /// Only the I-th of N parts of the checks, from 1.
@@ -94,6 +99,7 @@ pub(super) struct RunOptions {
 #[derive(Debug, Args)]
 pub(super) struct ListOptions {
     /// Only checks whose name contains this; may be repeated.
+    /// With `=` before it, the check of exactly that name.
     #[arg(long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
 }
@@ -143,6 +149,20 @@ pub(super) struct DoctorOptions {
     /// One object; see the documentation.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsOptions {
+    /// The shell.
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManOptions {
+    /// Write all pages into this folder, where `man --local-file` finds them and a package takes them from.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: Option<PathBuf>,
 }
 
 /// A part of the checks, as it is written: from 1.

@@ -1,8 +1,10 @@
 //! The command line.
 
 mod arguments;
+mod completions;
 mod doctor;
 mod list;
+mod manual;
 mod reports;
 mod restore;
 mod run;
@@ -36,6 +38,8 @@ pub(super) fn main() -> ExitCode {
         Command::Merge(options) => reports::merge(options),
         Command::Restore(options) => restore::restore(options),
         Command::Doctor(options) => doctor::doctor(options),
+        Command::Completions(options) => completions::completions(options),
+        Command::Man(options) => manual::man(options),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("devmem-conformance: {error}");

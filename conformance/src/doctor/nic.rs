@@ -285,7 +285,7 @@ fn occupancy(name: &str, found: Result<Occupancy>) -> Finding {
                      were"),
             format!("{READ}: {} is there and nobody holds the lock", journal.display()),
         )
-        .remedy(format!("devmem-conformance restore --nic {name} (the next run would restore it first as well)")),
+        .remedy(format!("devmem-conformance restore {name} (the next run would restore it first as well)")),
         Ok(Occupancy::Unseen { folder }) => Finding::new(
             State::Unknown,
             ABOUT,
@@ -338,7 +338,7 @@ mod tests {
         let journal = std::path::PathBuf::from("/run/devmem/1-3.journal.json");
         let left = occupancy("eth0", Ok(Occupancy::LeftBehind { process: 17, changes: 4, journal }));
         assert_eq!(left.state, State::Caution);
-        assert!(left.remedy.unwrap().starts_with("devmem-conformance restore --nic eth0"));
+        assert!(left.remedy.unwrap().starts_with("devmem-conformance restore eth0 "));
         let held = occupancy("eth0", Ok(Occupancy::Held { by: "process 17 (tool)".to_owned() }));
         assert_eq!(held.state, State::Obstacle);
         assert!(held.says.contains("process 17"), "{}", held.says);

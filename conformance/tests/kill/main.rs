@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn check() -> Result<(), Failed> {
     let provider = devmem_backends::find("udmabuf").map_err(|error| error.to_string())?;
     let mut environment = Environment::default();
-    environment.filters = ["pin::", "receive::one_mebibyte"].map(str::to_owned).to_vec();
+    environment.filters = ["pin::", "=receive::one_mebibyte"].map(str::to_owned).to_vec();
     environment.nic = Some(NicUnderTest::new(NIC));
     environment.peer = Some(PeerChoice::Namespace("/run/netns/peer".into()));
     environment.paths = vec![Arc::new(DevmemTcp)];

@@ -107,7 +107,7 @@ fn faults_are_caught(check_to_try: &Check) -> Result<(), Failed> {
     for &fault in check_to_try.catches {
         let mut entries = Vec::new();
         for &provider in &providers {
-            entries.extend(check(provider, Some(fault), vec![full_name.clone()])?.entries);
+            entries.extend(check(provider, Some(fault), vec![format!("={full_name}")])?.entries);
             if let Some(entry) = entries.last().filter(|entry| entry.verdict == Verdict::Fail) {
                 println!("{full_name} catches {fault:?}: {}", entry.reason.as_deref().unwrap_or_default());
                 break;

@@ -60,7 +60,7 @@ pub(crate) struct Conformance {
     /// Only this provider; may be repeated
     #[arg(long = "provider", value_name = "PROVIDER")]
     providers: Vec<String>,
-    /// Only checks whose name contains this; may be repeated
+    /// Only checks whose name contains this; may be repeated. With `=` before it, the check of exactly that name
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
     /// The folder of the report
