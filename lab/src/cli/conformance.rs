@@ -154,6 +154,9 @@ impl Conformance {
         machine = machine
             // Impairs what the peer sends.
             .module("sch_netem")
+            // Kinds of interfaces that cannot be bound.
+            .module("dummy")
+            .module("veth")
             // What the kernel says to an attempt to bind gve's queue 0.
             .allow_warning("page_pool_disable_direct_recycling")
             .bring_back_to(&format!("{GUEST_FOLDER}/report.json"), report);

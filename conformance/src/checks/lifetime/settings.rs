@@ -1,12 +1,17 @@
 //! Settings of the NIC that change while memory is bound.
 
+use devmem_receive::ethtool::{DataSplit, RingsUpdate};
 use devmem_receive::nic::{Adjustment, Prepared};
+use nix::errno::Errno;
 
 use super::check;
+use super::processes::is_bound;
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
+use crate::nic_reset::reset;
+use crate::pci_function::PciFunction;
 use crate::peer::Step;
 use crate::setup::{Setup, sends};
 use crate::verdict::{Finding, Outcome, Skip, Stop};
@@ -30,6 +35,24 @@ pub(super) const CHECKS: &[Check] = &[
         OF_A_KEPT_BINDING,
         bound_queue_is_not_removed,
     ),
+    check(
+        "header_split_stays_on",
+        "Header split cannot be turned off while a buffer is bound, and its stream goes on.",
+        OF_A_KEPT_BINDING,
+        header_split_stays_on,
+    ),
+    check(
+        "header_split_threshold_stays_zero",
+        "The threshold of header split cannot be raised while a buffer is bound, and its stream goes on.",
+        OF_A_KEPT_BINDING,
+        header_split_threshold_stays_zero,
+    ),
+    check(
+        "nic_reset",
+        "The NIC may be reset in the middle of a stream: the queue keeps its buffer, and no byte is lost.",
+        &[Fault::DropsBytes, Fault::LinearInstead],
+        nic_reset,
+    ),
 ];
 
 /// What a path gets wrong that loses a binding, or bytes.
@@ -41,6 +64,17 @@ fn receives_through(
     setup: &Setup,
     change: impl FnOnce(&Prepared) -> Result<(), Stop>,
 ) -> Outcome {
+    let (in_buffer, whole) = received_through(context, setup, change)?;
+    ensure!(in_buffer == whole, "of {whole} bytes {in_buffer} lie in the buffer: the queue lost its binding");
+    Ok(Finding::Pass)
+}
+
+/// As [`receives_through`], wherever the bytes come to lie. How many of how many lie in the buffer.
+fn received_through(
+    context: &Context<'_>,
+    setup: &Setup,
+    change: impl FnOnce(&Prepared) -> Result<(), Stop>,
+) -> Result<(u64, u64), Stop> {
     let mut session = context.peer()?;
     let (first, whole) = (256 << 10, 1 << 20);
     let mut steps = vec![Step::Write { bytes: first, chunk: 64 << 10 }, Step::Barrier];
@@ -60,8 +94,7 @@ fn receives_through(
         }
     }
     ensure!(connection.position == whole, "{} of {whole} bytes arrived", connection.position);
-    ensure!(in_buffer == whole, "of {whole} bytes {in_buffer} lie in the buffer: the queue lost its binding");
-    Ok(Finding::Pass)
+    Ok((in_buffer, whole))
 }
 
 fn missing(reason: &str) -> Stop {
@@ -112,4 +145,60 @@ fn bound_queue_is_not_removed(context: &Context<'_>) -> Outcome {
         ensure!(nic.adjust(Adjustment::Channels(fewer)).is_err(), "a bound queue was taken away");
         Ok(())
     })
+}
+
+/// Asks for a change of the rings that must be refused, and leave them as they are.
+fn refused(nic: &Prepared, what: &str, update: &RingsUpdate) -> Result<(), Stop> {
+    let nic = nic.nic();
+    let rings = || nic.ethtool().rings(nic.ifindex()).map_err(|error| error.during("read the rings").on(nic));
+    let before = rings()?;
+    match nic.ethtool().set_rings(nic.ifindex(), update) {
+        Err(error) if error.errno() == Some(Errno::EINVAL) => {}
+        Err(error) => return Err(Stop::fail(format!("{what}: refused with {error}, not EINVAL"))),
+        Ok(_) => return Err(Stop::fail(format!("{what}: not refused"))),
+    }
+    let after = rings()?;
+    ensure!(after == before, "{what}: refused, and changed the rings from {before:?} to {after:?}");
+    Ok(())
+}
+
+fn header_split_stays_on(context: &Context<'_>) -> Outcome {
+    let setup = Setup::new(context)?;
+    receives_through(context, &setup, |nic| {
+        let update = RingsUpdate { data_split: Some(DataSplit::Disabled), ..RingsUpdate::default() };
+        refused(nic, "turning header split off", &update)
+    })
+}
+
+fn header_split_threshold_stays_zero(context: &Context<'_>) -> Outcome {
+    let setup = Setup::new(context)?;
+    let most = setup.nic.before().rings.as_ref().and_then(|rings| rings.header_split_threshold_max);
+    if most.unwrap_or_default() == 0 {
+        return Err(missing("header split has no other threshold (hds-thresh) than 0"));
+    }
+    receives_through(context, &setup, |nic| {
+        let update = RingsUpdate { header_split_threshold: Some(1), ..RingsUpdate::default() };
+        refused(nic, "raising the threshold of header split", &update)
+    })
+}
+
+fn nic_reset(context: &Context<'_>) -> Outcome {
+    let setup = Setup::new(context)?;
+    let nic = setup.nic.nic();
+    // Other functions of the same card are disturbed by a reset of all only if the caller allows it.
+    let shared = context.environment().disruptive
+        || nic.identity().pci.is_some_and(|address| PciFunction::at(address).is_alone());
+    let rules = nic.snapshot()?.flow_rules;
+    let (in_buffer, whole) = received_through(context, &setup, |prepared| {
+        reset(prepared.nic(), shared).map_err(|error| match error.kind() {
+            devmem_provider::ErrorKind::Unsupported => Stop::skip(&error),
+            _ => error.into(),
+        })
+    })?;
+    ensure!(is_bound(nic, setup.pin.id())?, "the queue lost its binding");
+    // A driver may forget what it steers by, and then packets come by another queue.
+    if nic.snapshot()?.flow_rules == rules {
+        ensure!(in_buffer == whole, "of {whole} bytes {in_buffer} lie in the buffer");
+    }
+    Ok(Finding::Pass)
 }
