@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 
 use devmem_provider::{Error, Result};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use sys::Area;
 
@@ -35,8 +34,7 @@ impl AfXdpSocket {
     /// `EAFNOSUPPORT`: the kernel has no AF_XDP. `EPERM`: without `CAP_NET_RAW`.
     pub(crate) fn new() -> Result<Self> {
         let attempt = || -> nix::Result<Self> {
-            let family = AddressFamily::from_i32(nix::libc::AF_XDP).ok_or(Errno::EAFNOSUPPORT)?;
-            let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+            let socket = sys::socket()?;
             let area = Area::new()?;
             sys::register(&socket, &area)?;
             sys::make_rings(&socket)?;

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
@@ -42,6 +42,13 @@ impl Drop for Area {
         // SAFETY: the mapping is this value's own; the kernel holds its pages by itself as long as it needs them.
         let _ = unsafe { munmap(self.0, BYTES.get()) };
     }
+}
+
+pub(super) fn socket() -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes numbers alone.
+    let number = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(Errno::result(number)?) })
 }
 
 /// Makes an area the socket's memory (its UMEM).

@@ -61,6 +61,9 @@ pub(crate) struct Conformance {
     /// Only checks whose name contains this; may be repeated
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
+    /// Also take NICs and GPUs away from the machines and bring them back
+    #[arg(long)]
+    disruptive: bool,
     /// The folder of the report
     #[arg(long, value_name = "FOLDER", default_value = "conformance-report")]
     out: PathBuf,
@@ -166,6 +169,11 @@ impl Conformance {
         }
         for filter in &self.filters {
             command.extend(["--filter", filter]);
+        }
+        if self.disruptive {
+            command.push("--disruptive");
+            // What i915 makes the kernel say when the last holder of a buffer lets go after the removal.
+            machine = machine.allow_warning("i915/intel_runtime_pm.c");
         }
         command.extend(["--out", GUEST_FOLDER]);
         Ok(machine.command(command))

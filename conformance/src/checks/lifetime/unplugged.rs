@@ -15,10 +15,11 @@ use crate::ensure;
 use crate::faults::Fault;
 use crate::isolation::{Companion, Link, Role};
 use crate::need::Need;
+use crate::nic_under_test::Family;
 use crate::pci_function::PciFunction;
 use crate::peer::{Session, Step};
 use crate::remembered_nic::RememberedNic;
-use crate::setup::{Connection, Setup, compared, places, sends};
+use crate::setup::{Connection, Setup, compared, options, places, script, sends};
 use crate::verdict::{Finding, Outcome, Skip, Stop};
 
 const NEEDS: &[Need] =
@@ -66,6 +67,9 @@ const DIES_WITH_BUFFERS: &[(&str, &str)] = &[
     ("virtio_gpu", "virtio_gpu_release() finds buffers and commands still there, and the kernel dies"),
 ];
 
+/// How long a stream waits for a NIC that is gone.
+const IDLE_LIMIT: Duration = Duration::from_secs(1);
+
 const FIRST: u64 = 256 << 10;
 const WHOLE: u64 = 1 << 20;
 
@@ -73,7 +77,9 @@ const WHOLE: u64 = 1 << 20;
 fn in_the_middle(context: &Context<'_>, setup: &Setup, session: &mut Session) -> Result<Connection, Stop> {
     let mut steps = vec![Step::Write { bytes: FIRST, chunk: 64 << 10 }, Step::Barrier];
     steps.extend(sends(WHOLE - FIRST));
-    setup.connect(context, session, steps)
+    let listener = setup.listen(context, Family::V4)?;
+    let script = script(listener.local_addr()?, steps);
+    setup.accept(&listener, session, script, options().idle_limit(IDLE_LIMIT))
 }
 
 /// Why nothing is taken away.
