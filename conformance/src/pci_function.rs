@@ -22,6 +22,12 @@ impl PciFunction {
         self.folder().exists()
     }
 
+    /// The kernel driver that is bound to it.
+    pub(crate) fn driver(self) -> Option<String> {
+        let link = fs::read_link(self.folder().join("driver")).ok()?;
+        link.file_name()?.to_str().map(str::to_owned)
+    }
+
     /// Whether no other function of the same card is there.
     pub(crate) fn is_alone(self) -> bool {
         let own = self.0.to_string();

@@ -92,7 +92,6 @@ fn xdp_refused_while_bound(context: &Context<'_>) -> Outcome {
     drop(attached(&bench, &program).map_err(|error| Stop::skip(&error))?);
     let binding = bench.attach(&[queue])?;
     let before = bench.holder(queue)?;
-    ensure!(before.binding == Some(binding.id()), "queue {queue} has {before:?}, not {}", binding.id());
     match program.attach(bench.nic.nic().ifindex()) {
         Err(Errno::EBUSY) => {}
         Err(errno) => return Err(Stop::fail(format!("an XDP program is refused with {errno}, not EBUSY"))),
@@ -100,6 +99,7 @@ fn xdp_refused_while_bound(context: &Context<'_>) -> Outcome {
     }
     let after = bench.holder(queue)?;
     ensure!(after == before, "the program that was refused changed the queue from {before:?} to {after:?}");
+    ensure!(after.binding == Some(binding.id()), "queue {queue} has {after:?}, not {}", binding.id());
     drop(binding);
     drop(attached(&bench, &program)?);
     Ok(Finding::Pass)
