@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use devmem_provider::{Capabilities, PciAddress, Request};
+use devmem_provider::{Capabilities, PciAddress, Pin, Request};
 use devmem_receive::nic::Nic;
 
 use super::super::path_check;
@@ -16,6 +16,7 @@ use crate::faults::Fault;
 use crate::isolation::{Companion, Link, Role};
 use crate::need::Need;
 use crate::nic_under_test::Family;
+use crate::path::Attached;
 use crate::pci_function::PciFunction;
 use crate::peer::{Session, Step};
 use crate::remembered_nic::RememberedNic;
@@ -34,15 +35,16 @@ const COMES_BACK: Duration = Duration::from_secs(60);
 pub(super) const CHECKS: &[Check] = &[
     check(
         "nic_unplugged",
-        "A NIC that is unplugged in the middle of a stream ends it; what was received stays, and the NIC can come back.",
-        &[Fault::DropsBytes, Fault::WrongOffset],
+        "A NIC that is unplugged in the middle of a stream ends it; what was received stays, the kernel lets go of the \
+         buffer, and the NIC can come back.",
+        &[Fault::DropsBytes, Fault::WrongOffset, Fault::DeniesDetached],
         nic_unplugged,
     ),
     check(
         "device_unplugged",
         "The device of a bound buffer is unplugged in the middle of a stream; NIC and process live on, and it can come \
          back.",
-        &[Fault::DropsBytes, Fault::WrongOffset],
+        &[Fault::DropsBytes, Fault::WrongOffset, Fault::DeniesDetached],
         device_unplugged,
     ),
 ];
@@ -67,6 +69,9 @@ const DIES_WITH_BUFFERS: &[(&str, &str)] = &[
     // virtio_gpu is bound a level below.
     ("virtio-pci", "virtio_gpu_release() finds buffers and commands still there, and the kernel dies"),
 ];
+
+/// How long the kernel may hold a buffer of which nothing is held.
+const LETS_GO: Duration = Duration::from_secs(10);
 
 /// How long a stream waits for a NIC that is gone.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
@@ -114,7 +119,8 @@ fn nic_unplugged(context: &Context<'_>) -> Outcome {
     // Whether the kernel still takes back what is held is of no use to a NIC that is gone.
     let _ = connection.incoming.release(&places(&held)).and_then(|()| connection.incoming.flush());
     let Setup { mapping, pin, nic: prepared, buffer, .. } = setup;
-    drop((connection, pin));
+    drop(connection);
+    lets_go(pin)?;
     let report = prepared.restore()?;
     ensure!(report.gone, "the NIC is gone, and is said to be put back: {report}");
     compared(&held, 0, &mapping)?;
@@ -126,6 +132,14 @@ fn nic_unplugged(context: &Context<'_>) -> Outcome {
     let again = Setup::new(context)?;
     again.transfer(context, &mut session, FIRST)?;
     Ok(Finding::Pass)
+}
+
+/// Detaches, and waits until the kernel has let go of the buffer: of a device that is gone it looks again every second
+/// whether pages have come back (`page_pool_release_retry()`, net/core/page_pool.c).
+fn lets_go(pin: Pin<Box<dyn Attached>>) -> Result<(), Stop> {
+    let told = pin.into_attachment().detach(LETS_GO)?;
+    ensure!(told, "the kernel still holds the buffer after {} s", LETS_GO.as_secs());
+    Ok(())
 }
 
 /// The address of a NIC that can be unplugged without cutting off whoever runs this, and found again by it.
@@ -196,7 +210,8 @@ fn device_unplugged(context: &Context<'_>) -> Outcome {
         }
     }
     let Setup { mapping, pin, nic, buffer, .. } = setup;
-    drop((connection, pin));
+    drop(connection);
+    lets_go(pin)?;
     nic.restore()?;
     drop((mapping, buffer));
     removed.find_again()?;
