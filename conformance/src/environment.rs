@@ -27,6 +27,9 @@ pub struct Environment {
     pub nic: Option<NicUnderTest>,
     /// Who sends to it; without a peer nothing is received.
     pub peer: Option<PeerChoice>,
+    /// Whether checks may take devices away from the machine and bring them back: what else uses these devices is
+    /// disturbed.
+    pub disruptive: bool,
     /// The receive paths: devmem TCP if nothing else is said.
     pub paths: Vec<Arc<dyn ReceivePath>>,
 }
@@ -51,6 +54,7 @@ impl Default for Environment {
             shard: None,
             nic: None,
             peer: None,
+            disruptive: false,
             paths: vec![Arc::new(DevmemTcp)],
         }
     }

@@ -23,6 +23,7 @@
 //!
 //! Who checks the checks? For every one there is a [`Fault`] of a provider that it catches, and a test that it does.
 
+mod af_xdp;
 mod check;
 pub mod checks;
 mod context;
@@ -34,13 +35,18 @@ mod kernel_log;
 mod known;
 mod need;
 mod nic_guard;
+mod nic_reset;
 mod nic_under_test;
 pub mod path;
+mod pci_function;
 pub mod peer;
+mod remembered_nic;
 pub mod report;
+mod rtnetlink;
 mod run;
 mod setup;
 mod verdict;
+mod xdp;
 
 pub use check::{Check, Group};
 pub use context::Context;

@@ -26,6 +26,10 @@ pub enum Need {
     Peer,
     /// `/proc` shows this process's descriptors.
     Proc,
+    /// The caller lets checks take devices away from the machine ([`Environment::disruptive`]).
+    ///
+    /// [`Environment::disruptive`]: crate::Environment::disruptive
+    Disruption,
 }
 
 impl Need {
@@ -67,6 +71,12 @@ impl Need {
                     _ => Ok(()),
                 }
             }
+            Self::Disruption if context.environment().disruptive => Ok(()),
+            Self::Disruption => Err(Skip {
+                reason: "it takes a device away from the machine, which nobody asked for".to_owned(),
+                found_by: "the environment of the run".to_owned(),
+                remedy: Some("allow it: `--disruptive`".to_owned()),
+            }),
             Self::Proc => std::fs::read_dir("/proc/self/fd").map(drop).map_err(|error| Skip {
                 reason: format!("/proc/self/fd cannot be listed: {error}"),
                 found_by: "listing it".to_owned(),
@@ -85,6 +95,7 @@ impl fmt::Display for Need {
             Self::Nic => f.write_str("a NIC that can receive into device memory"),
             Self::Peer => f.write_str("a machine that sends"),
             Self::Proc => f.write_str("/proc"),
+            Self::Disruption => f.write_str("leave to take devices away (--disruptive)"),
         }
     }
 }

@@ -133,8 +133,8 @@ impl Run<'_> {
     }
 
     /// A check that leaves the NIC changed has failed, whatever it says.
-    fn with_the_nic_put_back(&self, mut ended: Ended) -> Ended {
-        let Some(guard) = &self.guard else { return ended };
+    fn with_the_nic_put_back(&mut self, mut ended: Ended) -> Ended {
+        let Some(guard) = &mut self.guard else { return ended };
         let reason = match guard.restored() {
             Ok(differences) if differences.is_empty() => return ended,
             Ok(differences) => format!("the NIC was left changed: {}", differences.join(", ")),

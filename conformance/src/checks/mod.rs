@@ -96,6 +96,9 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     lifetime::EXPORTER,
     lifetime::CONSUMER,
     lifetime::IDLER,
+    lifetime::UNPRIVILEGED,
+    lifetime::FINDER,
+    bind::STRANGER,
 ];
 
 /// Stops unless something was refused, with one of these kinds and something to try next.

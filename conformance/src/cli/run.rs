@@ -77,6 +77,10 @@ fn environment(options: &RunOptions, provider: &str) -> Environment {
         add("--peer-namespace", namespace.into());
         environment.peer = Some(PeerChoice::Namespace(namespace.clone()));
     }
+    if options.disruptive {
+        environment.arguments.push("--disruptive".into());
+        environment.disruptive = true;
+    }
     environment.nic = Some(nic);
     if !options.paths.is_empty() {
         environment.paths = options

@@ -16,6 +16,8 @@ pub enum Fault {
     Nameless,
     /// A PCI device says that it is software, or the other way round.
     WrongKind,
+    /// The identity names another driver than the device has.
+    WrongDriver,
     /// There are no heaps.
     NoHeaps,
     /// Heaps with a granularity that is no power of two, and more in use than there is.
@@ -146,9 +148,10 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 66] = [
         Self::Nameless,
         Self::WrongKind,
+        Self::WrongDriver,
         Self::NoHeaps,
         Self::AbsurdHeaps,
         Self::CapabilityWithoutHeap,

@@ -36,6 +36,7 @@ impl FaultyProvider {
         let mut identity = inner.identity().clone();
         match fault {
             Fault::Nameless => identity.name.clear(),
+            Fault::WrongDriver => "none".clone_into(&mut identity.driver),
             Fault::WrongKind => {
                 identity.kind = match identity.kind {
                     DeviceKind::Software => DeviceKind::Discrete,

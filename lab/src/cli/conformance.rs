@@ -63,6 +63,9 @@ pub(crate) struct Conformance {
     /// Only checks whose name contains this; may be repeated. With `=` before it, the check of exactly that name
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
+    /// Also take NICs and GPUs away from the machines and bring them back
+    #[arg(long)]
+    disruptive: bool,
     /// The folder of the report
     #[arg(long, value_name = "FOLDER", default_value = "conformance-report")]
     out: PathBuf,
@@ -156,6 +159,9 @@ impl Conformance {
         machine = machine
             // Impairs what the peer sends.
             .module("sch_netem")
+            // Kinds of interfaces that cannot be bound.
+            .module("dummy")
+            .module("veth")
             // What the kernel says to an attempt to bind gve's queue 0.
             .allow_warning("page_pool_disable_direct_recycling")
             .bring_back_to(&format!("{GUEST_FOLDER}/report.json"), report);
@@ -165,6 +171,11 @@ impl Conformance {
         }
         for filter in &self.filters {
             command.extend(["--filter", filter]);
+        }
+        if self.disruptive {
+            command.push("--disruptive");
+            // What i915 makes the kernel say when the last holder of a buffer lets go after the removal.
+            machine = machine.allow_warning("i915/intel_runtime_pm.c");
         }
         command.extend(["--out", GUEST_FOLDER]);
         Ok(machine.command(command))

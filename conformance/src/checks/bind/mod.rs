@@ -6,9 +6,11 @@
 mod bench;
 mod devices;
 mod holders;
+mod privilege;
 mod queues;
 mod requests;
 mod settings;
+mod xdp;
 
 use devmem_provider::Result;
 use devmem_receive::devmem::BindRefusal;
@@ -23,8 +25,17 @@ use crate::need::Need;
 use crate::path::Attached;
 use crate::verdict::{Outcome, Stop};
 
-const PARTS: &[&[Check]] =
-    &[queues::CHECKS, settings::CHECKS, devices::CHECKS, requests::CHECKS, holders::CHECKS];
+pub(super) use privilege::{STRANGER, in_a_user_namespace};
+
+const PARTS: &[&[Check]] = &[
+    queues::CHECKS,
+    settings::CHECKS,
+    devices::CHECKS,
+    requests::CHECKS,
+    holders::CHECKS,
+    privilege::CHECKS,
+    xdp::CHECKS,
+];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
 

@@ -2,7 +2,7 @@
 
 use devmem_receive::devmem::BindRefusal;
 use devmem_receive::ethtool::{DataSplit, RingsUpdate};
-use devmem_receive::nic::{Plan, Queues};
+use devmem_receive::nic::{Adjustment, Plan, Queues};
 
 use super::bench::Bench;
 use super::{REFUSALS, check, refused_as};
@@ -25,6 +25,12 @@ pub(super) const CHECKS: &[Check] = &[
         "While header split leaves small packets whole a bind is refused for that reason.",
         REFUSALS,
         header_split_threshold,
+    ),
+    check(
+        "interface_down",
+        "While the interface is down a bind is refused for that reason, or takes effect when it is up again.",
+        REFUSALS,
+        interface_down,
     ),
     check(
         "smallest_buffer",
@@ -73,6 +79,30 @@ fn header_split_threshold(context: &Context<'_>) -> Outcome {
     set.map_err(|error| error.during("set the threshold of header split to 1").on(nic))?;
     let what = "binding while packets of one byte are left whole";
     refused_as(what, bench.attach(bench.queues()), &[BindRefusal::HeaderSplitThreshold])?;
+    Ok(Finding::Pass)
+}
+
+fn interface_down(context: &Context<'_>) -> Outcome {
+    let bench = Bench::new(context, 1)?;
+    let queue = bench.queues()[0];
+    let set_up = |up| bench.nic.adjust(Adjustment::Link { up });
+    set_up(false)?;
+    // The kernel leaves it to the driver (`netif_mp_open_rxq()`).
+    match bench.attach(&[queue]) {
+        Ok(attached) => {
+            set_up(true)?;
+            let told = bench.holder(queue)?.binding;
+            ensure!(told == Some(attached.id()), "queue {queue} has {told:?}, not {}", attached.id());
+        }
+        result => {
+            let what = "binding while the interface is down";
+            refused_as(what, result, &[BindRefusal::InterfaceDown])?;
+            set_up(true)?;
+            let told = bench.holder(queue)?.binding;
+            ensure!(told.is_none(), "{what} was refused, and queue {queue} has {told:?} when it is up");
+        }
+    }
+    drop(bench.attach(&[queue])?);
     Ok(Finding::Pass)
 }
 

@@ -1,8 +1,10 @@
 //! What outlives what, and what is torn away meanwhile.
 
+mod privilege;
 mod processes;
 mod settings;
 mod threads;
+mod unplugged;
 
 use std::time::Duration;
 
@@ -28,9 +30,13 @@ const fn check(
     path_check(Group::Lifetime, name, proves, NEEDS, &[ONE_MEBIBYTE], catches, run)
 }
 
+pub(super) use privilege::UNPRIVILEGED;
 pub(super) use processes::{BINDER, CONSUMER, EXPORTER, IDLER, RECEIVER};
+pub(super) use unplugged::FINDER;
 
-const PARTS: &[&[Check]] = &[OBJECTS, processes::CHECKS, settings::CHECKS, threads::CHECKS];
+/// What takes devices away comes last.
+const PARTS: &[&[Check]] =
+    &[OBJECTS, processes::CHECKS, settings::CHECKS, threads::CHECKS, privilege::CHECKS, unplugged::CHECKS];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
 

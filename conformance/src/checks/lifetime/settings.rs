@@ -1,12 +1,17 @@
 //! Settings of the NIC that change while memory is bound.
 
+use devmem_receive::ethtool::{DataSplit, RingsUpdate};
 use devmem_receive::nic::{Adjustment, Prepared};
+use nix::errno::Errno;
 
 use super::check;
+use super::processes::is_bound;
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
+use crate::nic_reset::reset;
+use crate::pci_function::PciFunction;
 use crate::peer::Step;
 use crate::setup::{Setup, sends};
 use crate::verdict::{Finding, Outcome, Skip, Stop};
@@ -29,6 +34,24 @@ pub(super) const CHECKS: &[Check] = &[
         "A queue that is bound cannot be taken away, and its stream goes on.",
         OF_A_KEPT_BINDING,
         bound_queue_is_not_removed,
+    ),
+    check(
+        "header_split_stays_on",
+        "Header split cannot be turned off while a buffer is bound, and its stream goes on.",
+        OF_A_KEPT_BINDING,
+        header_split_stays_on,
+    ),
+    check(
+        "header_split_threshold_stays_zero",
+        "The threshold of header split cannot be raised while a buffer is bound, and its stream goes on.",
+        OF_A_KEPT_BINDING,
+        header_split_threshold_stays_zero,
+    ),
+    check(
+        "nic_reset",
+        "The NIC may be reset in the middle of a stream: the queue keeps its buffer, and no byte is lost once the NIC steers again.",
+        OF_A_KEPT_BINDING,
+        nic_reset,
     ),
 ];
 
@@ -110,6 +133,64 @@ fn bound_queue_is_not_removed(context: &Context<'_>) -> Outcome {
     }
     receives_through(context, &setup, |nic| {
         ensure!(nic.adjust(Adjustment::Channels(fewer)).is_err(), "a bound queue was taken away");
+        Ok(())
+    })
+}
+
+/// Asks for a change of the rings that must be refused, and leave them as they are.
+fn refused(nic: &Prepared, what: &str, update: &RingsUpdate) -> Result<(), Stop> {
+    let nic = nic.nic();
+    let rings = || nic.ethtool().rings(nic.ifindex()).map_err(|error| error.during("read the rings").on(nic));
+    let before = rings()?;
+    match nic.ethtool().set_rings(nic.ifindex(), update) {
+        Err(error) if error.errno() == Some(Errno::EINVAL) => {}
+        Err(error) => return Err(Stop::fail(format!("{what}: refused with {error}, not EINVAL"))),
+        Ok(_) => return Err(Stop::fail(format!("{what}: not refused"))),
+    }
+    let after = rings()?;
+    ensure!(after == before, "{what}: refused, and changed the rings from {before:?} to {after:?}");
+    Ok(())
+}
+
+fn header_split_stays_on(context: &Context<'_>) -> Outcome {
+    let setup = Setup::new(context)?;
+    receives_through(context, &setup, |nic| {
+        let update = RingsUpdate { data_split: Some(DataSplit::Disabled), ..RingsUpdate::default() };
+        refused(nic, "turning header split off", &update)
+    })
+}
+
+fn header_split_threshold_stays_zero(context: &Context<'_>) -> Outcome {
+    let setup = Setup::new(context)?;
+    let most = setup.nic.before().rings.as_ref().and_then(|rings| rings.header_split_threshold_max);
+    if most.unwrap_or_default() == 0 {
+        return Err(missing("header split has no other threshold (hds-thresh) than 0"));
+    }
+    receives_through(context, &setup, |nic| {
+        let update = RingsUpdate { header_split_threshold: Some(1), ..RingsUpdate::default() };
+        refused(nic, "raising the threshold of header split", &update)
+    })
+}
+
+fn nic_reset(context: &Context<'_>) -> Outcome {
+    let setup = Setup::new(context)?;
+    let nic = setup.nic.nic();
+    // Other functions of the same card are disturbed by a reset of all only if the caller allows it.
+    let shared = context.environment().disruptive
+        || nic.identity().pci.is_some_and(|address| PciFunction::at(address).is_alone());
+    let rules = nic.snapshot()?.flow_rules.unwrap_or_default();
+    receives_through(context, &setup, |_| {
+        reset(nic, shared).map_err(|error| match error.kind() {
+            devmem_provider::ErrorKind::Unsupported => Stop::skip(&error),
+            _ => error.into(),
+        })?;
+        ensure!(is_bound(nic, setup.pin.id())?, "the queue lost its binding");
+        // A driver may forget what it steers by, as gve does; packets would come by another queue.
+        let known = nic.snapshot()?.flow_rules.unwrap_or_default();
+        for rule in rules.values().filter(|rule| !known.contains_key(&rule.location)) {
+            let given = nic.ethtool().insert_flow_rule(nic.ifindex(), rule);
+            given.map_err(|error| error.during("give the NIC a flow rule again").on(nic))?;
+        }
         Ok(())
     })
 }

@@ -1,5 +1,6 @@
 //! Where memory is while a NIC holds it.
 
+mod foretold;
 mod moves;
 
 use std::time::Duration;
@@ -25,7 +26,7 @@ const DETACH_LIMIT: Duration = Duration::from_secs(10);
 const RESIDENCY: Need = Need::Capability(Capabilities::RESIDENCY);
 const DEVICE_MEMORY: Need = Need::Capability(Capabilities::DEVICE_LOCAL);
 
-const PARTS: &[&[Check]] = &[HELD, moves::CHECKS];
+const PARTS: &[&[Check]] = &[HELD, moves::CHECKS, foretold::CHECKS];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
 

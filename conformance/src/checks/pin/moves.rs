@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
 use crate::need::Need;
+use crate::peer::fill;
 use crate::setup::{BUFFER_BYTES, pin, prepare};
 use crate::verdict::{Finding, Outcome, Stop};
 
@@ -22,6 +23,13 @@ pub(super) const CHECKS: &[Check] = &[
         &[Need::Nic, RESIDENCY],
         &[Fault::UnknownResidency, Fault::BindsAnything],
         two_attachments_agree,
+    ),
+    check(
+        "attachments_come_and_go",
+        "A buffer stays in one place as long as it is attached, whichever attachments come and go, and keeps its content.",
+        &[Need::Nic, RESIDENCY, MAPPING],
+        &[Fault::MovingLook, Fault::UnknownResidency, Fault::LeaksBinding],
+        attachments_come_and_go,
     ),
     check(
         "read_of_pinned",
@@ -94,6 +102,54 @@ fn two_attachments_agree(context: &Context<'_>) -> Outcome {
     let left = buffer.residency()?;
     let same = left.residency == other.residency().residency;
     ensure!(same, "it was in {}, and is in {left} when one was detached", other.residency());
+    Ok(Finding::Pass)
+}
+
+/// How much of a buffer is looked at to see whether it keeps its content, in bytes.
+const LOOKED_AT: usize = 64 << 10;
+
+fn attachments_come_and_go(context: &Context<'_>) -> Outcome {
+    let nic = prepare(context, 2, 2 * BUFFER_BYTES)?;
+    let request = Request::bytes(2 * size(context)?).prefer(Placement::DeviceLocal);
+    let buffer = context.provider().allocate(&request)?;
+    let &[first, second] = nic.queues() else { return Err(Stop::fail("two queues were not set up")) };
+    let mapping = buffer.export()?.map(Access::ReadWrite)?;
+    let mut content = vec![0; LOOKED_AT];
+    fill(0, &mut content);
+    let access = mapping.write()?;
+    access.copy_from(0, &content)?;
+    access.finish()?;
+    let attach = |queue: u32| pin(context, &nic, &[queue], &*buffer);
+    let mut attached = [attach(first)?, attach(second)?];
+    let place = attached[0].residency().clone();
+    known(&place)?;
+    for round in 0..4 {
+        let (index, queue) = if round % 2 == 0 { (0, first) } else { (1, second) };
+        // The new attachment takes the place of the one that goes: there is always another.
+        let [one, other] = attached;
+        let (gone, stays) = if index == 0 { (one, other) } else { (other, one) };
+        drop(gone);
+        let left = buffer.residency()?;
+        ensure!(
+            left.residency == place.residency,
+            "it was in {place}, and is in {left} when one was detached"
+        );
+        let again = attach(queue)?;
+        for seen in [again.residency_before(), again.residency()] {
+            ensure!(
+                seen.residency == place.residency,
+                "it was in {place}, and is in {seen} when one came again"
+            );
+        }
+        attached = if index == 0 { [again, stays] } else { [stays, again] };
+    }
+    drop(attached);
+    known(&buffer.residency()?)?;
+    let mut found = vec![0; LOOKED_AT];
+    let access = mapping.read()?;
+    access.copy_to(0, &mut found)?;
+    access.finish()?;
+    ensure!(found == content, "the buffer has not kept its content");
     Ok(Finding::Pass)
 }
 

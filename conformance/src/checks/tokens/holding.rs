@@ -122,7 +122,7 @@ pub(super) fn refused(what: &str, released: Result<usize, RawErrno>, errno: Errn
 }
 
 /// Why nothing can be said of tokens.
-pub(super) fn no_tokens() -> Skip {
+pub(in crate::checks) fn no_tokens() -> Skip {
     Skip {
         reason: "this receive path has no tokens".to_owned(),
         found_by: "asking it for its socket".to_owned(),
