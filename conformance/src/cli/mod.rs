@@ -3,6 +3,7 @@
 mod arguments;
 mod doctor;
 mod list;
+mod peer;
 mod reports;
 mod restore;
 mod run;
@@ -30,6 +31,7 @@ pub(super) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Command::Run(options) => run::run(options),
+        Command::Peer(options) => peer::peer(options),
         Command::List(options) => list::list(options),
         Command::Explain(options) => list::explain(options),
         Command::Compare(options) => reports::compare(options),

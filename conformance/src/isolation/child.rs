@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::{ASSIGNMENT, COMPANION, Link, Message, Role};
+use super::{APART, ASSIGNMENT, COMPANION, Link, Message, Role};
 use devmem_receive::nic;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::check::Check;
 use crate::context::Context;
@@ -47,8 +47,13 @@ impl Assignment {
 
     /// Does what it says, and ends the process.
     pub(crate) fn perform(self, checks: &[Check], roles: &[(&str, Role)], context: &Context<'_>) -> ! {
-        end_with_the_parent();
-        if let Some(name) = self.check.strip_prefix(COMPANION) {
+        // The longer one first: it begins with the other.
+        let apart = self.check.strip_prefix(APART);
+        match apart {
+            Some(_) => end_with_the_link(),
+            None => end_with_the_parent(),
+        }
+        if let Some(name) = apart.or(self.check.strip_prefix(COMPANION)) {
             let played = play(name, roles, context);
             if let Err(stop) = &played {
                 eprintln!("{name}: {stop}");
@@ -74,6 +79,16 @@ fn end_with_the_parent() {
     if nix::unistd::getppid() == nix::unistd::Pid::from_raw(1) && std::process::id() != 1 {
         std::process::exit(1);
     }
+}
+
+/// Signals that end the others do not end this process, which has something to put back when its link is closed.
+fn end_with_the_link() {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    // Threads that are started from now on hold them back as well.
+    let _ = signals.thread_block();
 }
 
 /// Writes it where the parent reads: standard input, see there.
