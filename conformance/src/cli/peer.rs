@@ -1,5 +1,6 @@
 //! `peer`.
 
+use std::io::{Write, stderr};
 use std::os::fd::AsFd;
 
 use devmem_conformance::peer::{Key, Listener};
@@ -13,9 +14,14 @@ use super::arguments::PeerOptions;
 pub(super) fn peer(options: &PeerOptions) -> Result<Status> {
     let listener = Listener::bind(&options.listen, Key::read(&options.key)?, &options.to)?;
     let stop = signals().map_err(|errno| Error::from_errno(errno, "wait for signals"))?;
-    eprintln!("listening on {}", listener.address());
-    listener.serve(stop.as_fd(), &|line| eprintln!("{line}"))?;
+    tell(&format!("listening on {}", listener.address()));
+    listener.serve(stop.as_fd(), &tell)?;
     Ok(Status::Success)
+}
+
+fn tell(line: &str) {
+    // A peer whose lines nobody reads any more goes on.
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Readable once the process is told to end. No thread gets these signals otherwise.

@@ -40,6 +40,11 @@ impl Link {
     pub(crate) fn receive(&self, bytes: &mut [u8]) -> std::io::Result<()> {
         (&self.0).read_exact(bytes)
     }
+
+    /// Closes it in both directions.
+    pub(crate) fn close(&self) -> std::io::Result<()> {
+        self.0.shutdown(Shutdown::Both)
+    }
 }
 
 impl Read for &Link {
@@ -117,7 +122,7 @@ impl Companion {
     fn has_ended_by_itself(&mut self) -> bool {
         let deadline = Instant::now() + END_LIMIT;
         // The other end may be closed already.
-        let _ = self.link.0.shutdown(Shutdown::Both);
+        let _ = self.link.close();
         loop {
             match self.child.try_wait() {
                 Ok(Some(_)) => return true,

@@ -100,12 +100,12 @@ fn device(to: IpAddr) -> Result<u32, Skip> {
     match attempt() {
         Ok((ifindex, false)) => Ok(ifindex),
         Ok((_, true)) => Err(Skip {
-            reason: format!("{to} is an address of the peer itself"),
+            reason: "the NIC's address is one of the peer's own".to_owned(),
             found_by: "asking the kernel for the route".to_owned(),
             remedy: Some("put the peer where packets to the NIC leave by a device of its own".to_owned()),
         }),
         Err(error) => Err(Skip {
-            reason: format!("the peer knows no way to {to}: {error}"),
+            reason: format!("the peer knows no way to the NIC: {error}"),
             found_by: "asking the kernel for the route".to_owned(),
             remedy: Some("give the peer's device an address of the same network".to_owned()),
         }),

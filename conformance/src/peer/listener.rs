@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use devmem_provider::{Error, ErrorKind, Result};
@@ -85,31 +86,38 @@ impl Listener {
         self.socket.set_nonblocking(true).map_err(failed)?;
         let visitors = Visitors { tell, known: Mutex::default() };
         std::thread::scope(|scope| {
-            let mut next = 0;
-            while accepting(&self.socket, stop).map_err(failed)? {
-                // Somebody who has gone again, or no descriptors for the moment.
-                let Ok((stream, from)) = self.socket.accept() else {
-                    std::thread::sleep(Duration::from_millis(10));
-                    continue;
-                };
-                next += 1;
-                let from = from.ip().to_canonical();
-                let Some(visit) = visitors.arrived(next, from, &stream) else { continue };
-                // Without a thread for it, the visitor is gone with the closure.
-                let _ = std::thread::Builder::new()
-                    .name("session".to_owned())
-                    .spawn_scoped(scope, move || self.receive(visit, stream));
-            }
+            let served = self.receive_all(scope, &visitors, stop);
             visitors.end();
-            Ok(())
+            served.map_err(failed)
         })
+    }
+
+    fn receive_all<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        visitors: &'scope Visitors<'_>,
+        stop: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let mut next = 0;
+        while accepting(&self.socket, stop)? {
+            // Somebody who has gone again, or no descriptors for the moment.
+            let Ok((stream, from)) = self.socket.accept() else {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            };
+            next += 1;
+            let Some(visit) = visitors.arrived(next, from.ip().to_canonical(), &stream) else { continue };
+            // Without a thread for it, the visitor is gone with the closure.
+            let _ = std::thread::Builder::new()
+                .name("session".to_owned())
+                .spawn_scoped(scope, move || self.receive(visit, stream));
+        }
+        Ok(())
     }
 
     /// Hears a stranger, and serves it if it has the key.
     fn receive(&self, mut visit: Visit<'_, '_>, stream: TcpStream) {
         let agree = || {
-            // Accepted connections do not inherit it on Linux, but nothing says that they never will.
-            stream.set_nonblocking(false)?;
             let mut paced = Paced::within(stream, AUTHENTICATION)?;
             let (keys, ()) = as_peer(&mut paced, &self.key, || visit.becomes_a_session())?;
             Ok(Sealed::of_peer(paced.with_messages_within(IDLE), &keys))

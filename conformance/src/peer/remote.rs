@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::path::Path;
 use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
@@ -31,20 +30,19 @@ impl Remote {
     ///
     /// # Errors
     ///
-    /// The key cannot be used, or the peer cannot be reached, has another key or version, or has too much to do.
-    pub(super) fn connect(address: &str, key: &Path) -> Result<Self> {
-        let key = Key::read(key)?;
+    /// The peer cannot be reached, has another key or version, or has too much to do. Where it is,
+    /// is not said: it would be in reports, which are published.
+    pub(super) fn connect(address: &str, key: &Key) -> Result<Self> {
         let stream = reached(address).map_err(|error| {
             Error::from_io(error, "reach the peer")
-                .on(address)
                 .remedy("start `devmem-conformance peer --listen ADDRESS:PORT --key FILE` there, and let firewalls pass it")
         })?;
         let begin = || {
             let mut paced = Paced::within(stream, AGREE)?;
-            let keys = as_runner(&mut paced, &key)?;
-            Ok(Sealed::of_runner(paced.with_messages_within(ANSWER), &keys))
+            let keys = as_runner(&mut paced, key)?;
+            Ok::<_, Refusal>(Sealed::of_runner(paced.with_messages_within(ANSWER), &keys))
         };
-        begin().map(|messages| Self { messages }).map_err(|refusal: Refusal| said(refusal).on(address))
+        begin().map(|messages| Self { messages }).map_err(said)
     }
 }
 

@@ -60,6 +60,8 @@ struct Work {
 #[derive(Debug, Default)]
 pub(super) struct Scripts {
     works: BTreeMap<u32, Work>,
+    /// Those that were aborted, until their threads have ended.
+    aborted: Vec<Work>,
     /// How many there were.
     pub(super) started: u64,
     /// What those that have told their end have sent, in bytes.
@@ -121,13 +123,24 @@ impl Scripts {
     pub(super) fn abort(&mut self, number: u32) {
         if let Some(work) = self.works.remove(&number) {
             work.control.abort();
+            self.aborted.push(work);
         }
+        let (ended, aborted) =
+            std::mem::take(&mut self.aborted).into_iter().partition(|work| work.thread.is_finished());
+        self.aborted = aborted;
+        self.join(ended);
     }
 
     /// Ends all scripts, and waits for that.
     pub(super) fn end(&mut self) {
         self.works.values().for_each(|work| work.control.abort());
-        for work in std::mem::take(&mut self.works).into_values() {
+        let mut works = std::mem::take(&mut self.aborted);
+        works.extend(std::mem::take(&mut self.works).into_values());
+        self.join(works);
+    }
+
+    fn join(&mut self, works: Vec<Work>) {
+        for work in works {
             if let Ok(told) = work.ended.recv() {
                 self.written += told.written;
             }
@@ -223,5 +236,18 @@ mod tests {
         scripts.abort(5);
         scripts.start(1000, script(&listener, Vec::new())).unwrap();
         scripts.start(1001, script(&listener, vec![Step::Barrier; 5000])).unwrap_err();
+    }
+
+    #[test]
+    fn what_an_aborted_script_has_sent_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut scripts = Scripts::default();
+        scripts
+            .start(0, script(&listener, vec![Step::Write { bytes: 500, chunk: 500 }, Step::Barrier]))
+            .unwrap();
+        std::io::Read::read_exact(&mut listener.accept().unwrap().0, &mut [0; 500]).unwrap();
+        scripts.abort(0);
+        scripts.end();
+        assert_eq!((scripts.written, scripts.started), (500, 1));
     }
 }

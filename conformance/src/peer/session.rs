@@ -8,12 +8,13 @@ use devmem_provider::{Error, ErrorKind, Result};
 
 use super::PeerChoice;
 use super::impairment::{Impaired, Impairment};
+use super::key::Key;
 use super::line::{Line, understood};
 use super::protocol::{Request, Response};
 use super::remote::Remote;
 use super::script::{Script, Told};
 use crate::context::Context;
-use crate::verdict::{Skip, Stop};
+use crate::verdict::Stop;
 
 /// The role of the process that sends.
 pub(crate) const PEER: &str = "peer";
@@ -164,13 +165,13 @@ impl Drop for Running {
 
 /// Begins a session with a peer of another machine, and asks whether it may send to these addresses.
 pub(super) fn verify(address: &str, key: &std::path::Path, to: &[IpAddr]) -> Result<()> {
-    let line = Arc::new(Mutex::new(Line::There(Remote::connect(address, key)?)));
+    let key = Key::read(key)?;
+    let on = |error: Error| error.on(address);
+    let line = Arc::new(Mutex::new(Line::There(Remote::connect(address, &key).map_err(on)?)));
     for &to in to {
-        if let Response::Declined { skip: Skip { reason, remedy, .. } } =
-            ask(&line, &Request::Reach { to }, REACH)?
-        {
-            let error = Error::new(ErrorKind::PermissionDenied, REACH).on(address).because(reason);
-            return Err(remedy.into_iter().fold(error, Error::remedy));
+        if let Response::Declined { skip } = ask(&line, &Request::Reach { to }, REACH).map_err(on)? {
+            let error = Error::new(ErrorKind::PermissionDenied, REACH).on(address).because(skip.reason);
+            return Err(error.remedy(format!("start it with `--to {to}`, or reach it from that address")));
         }
     }
     Ok(())

@@ -131,6 +131,8 @@ fn main() -> ExitCode {
         .nic("gve:queues=4")
         .nic("gve:queues=4")
         .gpu("virtio-gpu")
+        // Impairs what the peer sends.
+        .module("sch_netem")
         // What the kernel says to an attempt to bind gve's queue 0.
         .allow_warning("page_pool_disable_direct_recycling");
     machine.main(|| {

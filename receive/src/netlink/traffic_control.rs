@@ -204,6 +204,7 @@ fn count(statistics: AttributeIter<'_>, discipline: &mut QueueingDiscipline) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use devmem_uapi_check::Header;
     use nix::errno::Errno;
     use nix::sched::{CloneFlags, unshare};
     use proptest::prelude::*;
@@ -212,6 +213,33 @@ mod tests {
     fn parts_of_a_thousand_are_of_all_that_there_is() {
         assert_eq!([0, 1000, 2000].map(probability), [0, u32::MAX, u32::MAX]);
         assert_eq!(probability(500), u32::MAX / 2);
+    }
+
+    #[test]
+    fn numbers_and_layouts_are_those_of_the_headers() {
+        let bytes = |words: usize| words as i128 * 4;
+        Header::new("linux/pkt_sched.h")
+            .value("TC_H_ROOT", ROOT.into())
+            .value("TCA_NETEM_REORDER", NETEM_REORDER.into())
+            .value("TCA_NETEM_LATENCY64", NETEM_LATENCY64.into())
+            .value("sizeof(struct tc_netem_qopt)", bytes(OPTIONS))
+            .value("offsetof(struct tc_netem_qopt, limit)", bytes(OPTION_LIMIT))
+            .value("offsetof(struct tc_netem_qopt, loss)", bytes(OPTION_LOSS))
+            .value("offsetof(struct tc_netem_qopt, gap)", bytes(OPTION_GAP))
+            .value("offsetof(struct tc_netem_qopt, duplicate)", bytes(OPTION_DUPLICATE))
+            .assert();
+        Header::new("linux/gen_stats.h")
+            .value("TCA_STATS_BASIC", STATISTICS_BASIC.into())
+            .value("TCA_STATS_QUEUE", STATISTICS_QUEUE.into())
+            .value("offsetof(struct gnet_stats_basic, packets)", bytes(2))
+            .value("offsetof(struct gnet_stats_queue, drops)", bytes(2))
+            .assert();
+        Header::new("linux/rtnetlink.h")
+            .value("sizeof(struct tcmsg)", HEADER as i128)
+            .value("offsetof(struct tcmsg, tcm_ifindex)", 4)
+            .value("offsetof(struct tcmsg, tcm_handle)", 8)
+            .value("offsetof(struct tcmsg, tcm_parent)", 12)
+            .assert();
     }
 
     #[test]

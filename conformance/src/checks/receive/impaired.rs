@@ -8,7 +8,7 @@ use crate::faults::Fault;
 use crate::nic_under_test::Family;
 use crate::peer::{Counts, Impaired, Impairment, Session, Step};
 use crate::setup::{Setup, options, script};
-use crate::verdict::{Finding, Outcome, Stop};
+use crate::verdict::{Figure, Finding, Outcome, Stop};
 
 pub(super) const CHECKS: &[Check] = &[
     check(
@@ -50,6 +50,18 @@ struct Seen {
     receiver: Counts,
 }
 
+impl Seen {
+    fn figures(&self) -> Vec<Figure> {
+        let figure = |name, count: u32| Figure::new(name, count.into(), "packets");
+        vec![
+            figure("dropped by the peer", self.impaired.dropped),
+            figure("sent again", self.sender.sent_again),
+            figure("arrived twice", self.sender.had_already),
+            figure("arrived out of order", self.receiver.out_of_order),
+        ]
+    }
+}
+
 fn lost_packets(context: &Context<'_>) -> Outcome {
     let impairment = Impairment { loss: 30, ..Impairment::default() };
     impaired(context, impairment, "no packet was lost", |seen| {
@@ -80,7 +92,7 @@ fn impaired(
     for _ in 0..ROUNDS {
         let seen = received(context, &setup, &mut session, impairment)?;
         if has_shown(&seen) {
-            return Ok(Finding::Pass);
+            return Ok(Finding::Measured(seen.figures()));
         }
         last = Some(seen);
     }
