@@ -119,6 +119,6 @@ pub(crate) fn no_peer() -> Skip {
     Skip {
         reason: "no peer was named".to_owned(),
         found_by: "the environment of the run".to_owned(),
-        remedy: Some("name who sends: `--peer-namespace /run/netns/peer`".to_owned()),
+        remedy: Some("name who sends: `--peer-namespace /run/netns/peer`, or `--peer HOST:PORT`".to_owned()),
     }
 }

@@ -4,7 +4,10 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::nic_under_test::NicUnderTest;
+use devmem_provider::Result;
+
+use crate::isolation::Assignment;
+use crate::nic_under_test::{Family, NicUnderTest};
 use crate::path::{DevmemTcp, ReceivePath};
 use crate::peer::PeerChoice;
 
@@ -56,6 +59,24 @@ impl Default for Environment {
             peer: None,
             disruptive: false,
             paths: vec![Arc::new(DevmemTcp)],
+        }
+    }
+}
+
+impl Environment {
+    /// Finds out whether the peer of another machine takes this runner and may send to the NIC, before any check is done.
+    /// Does nothing in a process that was started for a check, and with no such peer.
+    ///
+    /// # Errors
+    ///
+    /// The NIC has no address of IPv4, or what [`PeerChoice::verify`] returns.
+    pub fn verify_peer(&self) -> Result<()> {
+        let (Some(peer), Some(nic), None) = (&self.peer, &self.nic, Assignment::of_this_process()) else {
+            return Ok(());
+        };
+        match peer {
+            PeerChoice::Namespace(_) => Ok(()),
+            PeerChoice::Remote { .. } => peer.verify(&[nic.address(&nic.open()?, Family::V4)?]),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::ensure;
 use crate::nic_under_test::Family;
 use crate::path::{Attached, Incoming, Piece, Place, QueuesOf};
-use crate::peer::{Running, Script, Session, Step, fill};
+use crate::peer::{Running, Script, Session, Step, Told, fill};
 use crate::verdict::Stop;
 
 /// How long a peer may take to connect, and its script to end.
@@ -211,13 +211,18 @@ impl Connection {
     }
 
     /// Closes this side and waits for the end of the peer's script, which must have gone well.
-    pub(crate) fn finish(mut self) -> Result<(), Stop> {
+    pub(crate) fn finish(self) -> Result<(), Stop> {
+        self.ended().map(drop)
+    }
+
+    /// As [`finish`](Self::finish), and says what the peer tells of its script.
+    pub(crate) fn ended(mut self) -> Result<Told, Stop> {
         let running = self.running.take();
         drop(self);
-        let Some(running) = running else { return Ok(()) };
+        let running = running.ok_or_else(|| Stop::fail("the peer's script has ended"))?;
         let told = running.finish(PATIENCE)?;
         match told.failure {
-            None => Ok(()),
+            None => Ok(told),
             Some(failure) => Err(Stop::fail(format!("the peer: {failure:?}"))),
         }
     }

@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -20,6 +21,12 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Check providers.
     Run(RunOptions),
+    /// Send to NICs that are checked on other machines, until SIGINT or SIGTERM.
+    ///
+    /// Runs there as `devmem-conformance run --nic NIC --peer HOST:PORT --key FILE`. Both sides prove that they have the
+    /// key; make one with `(umask 077; head -c 32 /dev/urandom > FILE)` and copy it. The peer connects to where the run
+    /// came from and to addresses of --to alone. It needs no privilege, but for checks with lost packets CAP_NET_ADMIN.
+    Peer(PeerOptions),
     /// List the checks, one a line.
     List(ListOptions),
     /// Tell what a check proves, needs and catches.
@@ -78,6 +85,12 @@ pub(super) struct RunOptions {
     /// The peer is another NIC of this machine, in this network namespace.
     #[arg(long, value_name = "FILE", requires = "nic")]
     pub(super) peer_namespace: Option<PathBuf>,
+    /// The peer is another machine, on which `devmem-conformance peer` listens at this address and port.
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["nic", "key"], conflicts_with = "peer_namespace")]
+    pub(super) peer: Option<String>,
+    /// The file of the key that the peer has as well.
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub(super) key: Option<PathBuf>,
     /// The receive path; may be repeated. By default all.
     #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
     pub(super) paths: Vec<PathName>,
@@ -97,6 +110,19 @@ pub(super) struct RunOptions {
     /// Write the report into this folder in every format as well.
     #[arg(long, value_name = "FOLDER")]
     pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PeerOptions {
+    /// Where it listens.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: String,
+    /// The file of the key that runs must have.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: PathBuf,
+    /// A NIC's address that checks may have this peer connect to, besides where the run comes from; may be repeated.
+    #[arg(long = "to", value_name = "ADDRESS")]
+    pub(super) to: Vec<IpAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +222,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_peer_of_another_machine_has_a_key() {
+        let parse = |options: &[&str]| {
+            Arguments::try_parse_from([&["devmem-conformance", "run", "--nic", "eth1"], options].concat())
+        };
+        assert!(parse(&["--peer", "sender:5300", "--key", "key"]).is_ok());
+        for wrong in [
+            &["--peer", "sender:5300"][..],
+            &["--key", "key"],
+            &["--peer", "sender:5300", "--key", "key", "--peer-namespace", "/run/netns/peer"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 mod list;
 mod manual;
+mod peer;
 mod reports;
 mod restore;
 mod run;
@@ -32,6 +33,7 @@ pub(super) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Command::Run(options) => run::run(options),
+        Command::Peer(options) => peer::peer(options),
         Command::List(options) => list::list(options),
         Command::Explain(options) => list::explain(options),
         Command::Compare(options) => reports::compare(options),

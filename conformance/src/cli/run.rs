@@ -27,6 +27,7 @@ pub(super) fn run(options: &RunOptions) -> Result<Status> {
     if let Some(folder) = &options.out {
         fs::create_dir_all(folder).map_err(|error| Error::from_io(error, "create").on(folder.display()))?;
     }
+    environment(options, "").verify_peer()?;
     let mut reports = Vec::new();
     for provider in providers {
         let name = provider.identity().name.clone();
@@ -76,6 +77,11 @@ fn environment(options: &RunOptions, provider: &str) -> Environment {
     if let Some(namespace) = &options.peer_namespace {
         add("--peer-namespace", namespace.into());
         environment.peer = Some(PeerChoice::Namespace(namespace.clone()));
+    }
+    if let (Some(address), Some(key)) = (&options.peer, &options.key) {
+        add("--peer", address.into());
+        add("--key", key.into());
+        environment.peer = Some(PeerChoice::remote(address, key));
     }
     if options.disruptive {
         environment.arguments.push("--disruptive".into());

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::{ASSIGNMENT, COMPANION, Link, Message, Role};
+use super::{APART, ASSIGNMENT, COMPANION, Link, Message, Role};
 use devmem_receive::nic;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::check::Check;
 use crate::context::Context;
@@ -47,8 +47,8 @@ impl Assignment {
 
     /// If it is the role of this name, plays it, which needs no provider, and ends the process.
     pub(crate) fn play_alone(&self, role: &str, playing: fn(&Link) -> std::io::Result<()>) {
-        if self.check.strip_prefix(COMPANION) == Some(role) {
-            end_with_the_parent();
+        if self.role() == Some(role) {
+            self.end_in_time();
             let played = own_link().and_then(|link| playing(&link));
             if let Err(error) = &played {
                 eprintln!("{role}: {error}");
@@ -59,8 +59,8 @@ impl Assignment {
 
     /// Does what it says, and ends the process.
     pub(crate) fn perform(self, checks: &[Check], roles: &[(&str, Role)], context: &Context<'_>) -> ! {
-        end_with_the_parent();
-        if let Some(name) = self.check.strip_prefix(COMPANION) {
+        self.end_in_time();
+        if let Some(name) = self.role() {
             let played = play(name, roles, context);
             if let Err(stop) = &played {
                 eprintln!("{name}: {stop}");
@@ -75,6 +75,21 @@ impl Assignment {
         // Nothing that a check left running may hold the process up, and nothing of it is wanted any more.
         std::process::exit(if told.is_ok() { 0 } else { 1 })
     }
+
+    /// The name of the role, if it is that of a companion.
+    fn role(&self) -> Option<&str> {
+        // The longer one first: it begins with the other.
+        self.check.strip_prefix(APART).or_else(|| self.check.strip_prefix(COMPANION))
+    }
+
+    /// Sees to it that the process does not outlive what it works for.
+    fn end_in_time(&self) {
+        if self.check.starts_with(APART) {
+            end_with_the_link();
+        } else {
+            end_with_the_parent();
+        }
+    }
 }
 
 /// A killed run takes its processes along, each of which puts the NIC back that it has set up.
@@ -86,6 +101,16 @@ fn end_with_the_parent() {
     if nix::unistd::getppid() == nix::unistd::Pid::from_raw(1) && std::process::id() != 1 {
         std::process::exit(1);
     }
+}
+
+/// Signals that end the others do not end this process, which has something to put back when its link is closed.
+fn end_with_the_link() {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    // Threads that are started from now on hold them back as well.
+    let _ = signals.thread_block();
 }
 
 /// Writes it where the parent reads: standard input, see there.

@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{ASSIGNMENT, COMPANION, Message, descriptor_passing, sys};
+use super::{APART, ASSIGNMENT, COMPANION, Message, descriptor_passing, sys};
 use crate::context::Context;
 use crate::path::ReceivePath;
 use crate::verdict::{Finding, Outcome, Stop};
@@ -59,6 +60,11 @@ impl Link {
         })?;
         Outcome::from(message).map(drop)
     }
+
+    /// Closes it in both directions.
+    pub(crate) fn close(&self) -> std::io::Result<()> {
+        self.0.shutdown(Shutdown::Both)
+    }
 }
 
 impl Read for &Link {
@@ -77,17 +83,28 @@ impl Write for &Link {
     }
 }
 
-/// A process in a role. It is killed on drop.
+/// How long a companion that ends by itself may take for that.
+const END_LIMIT: Duration = Duration::from_secs(5);
+const END_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A process in a role. It is killed on drop, or ends by itself then.
 #[derive(Debug)]
 pub(crate) struct Companion {
     child: Child,
     link: Link,
+    is_apart: bool,
 }
 
 impl Companion {
     /// Starts this program again in the role of this name.
     pub(crate) fn start(context: &Context<'_>, role: &str) -> std::io::Result<Self> {
-        Self::start_with(context, role, |_| {})
+        Self::spawn(context, role, false, |_| {})
+    }
+
+    /// As [`start`](Self::start), for a role that has something to put back: what ends the check, be it a signal to all of
+    /// its processes, leaves the companion alone, which ends by itself when the check's end of the link is closed.
+    pub(crate) fn start_apart(context: &Context<'_>, role: &str) -> std::io::Result<Self> {
+        Self::spawn(context, role, true, |_| {})
     }
 
     /// Starts this program again in the role of this name, without any capability but in a user namespace of its own.
@@ -96,29 +113,34 @@ impl Companion {
     ///
     /// Among others that no user namespace is to be had.
     pub(crate) fn start_in_a_user_namespace(context: &Context<'_>, role: &str) -> std::io::Result<Self> {
-        Self::start_with(context, role, sys::in_a_user_namespace)
+        Self::spawn(context, role, false, sys::in_a_user_namespace)
     }
 
-    fn start_with(
+    fn spawn(
         context: &Context<'_>,
         role: &str,
+        is_apart: bool,
         prepare: impl FnOnce(&mut Command),
     ) -> std::io::Result<Self> {
         let (here, there) = UnixStream::pair()?;
         let provider = &context.provider().identity().name;
         let path = context.path().map(ReceivePath::name).unwrap_or_default();
+        let kind = if is_apart { APART } else { COMPANION };
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(&context.environment().arguments)
-            .env(ASSIGNMENT, format!("{provider}\n{path}\n{COMPANION}{role}"))
+            .env(ASSIGNMENT, format!("{provider}\n{path}\n{kind}{role}"))
             .stdin(OwnedFd::from(there))
             .stdout(Stdio::inherit());
+        if is_apart {
+            command.process_group(0);
+        }
         prepare(&mut command);
         let child = command.spawn()?;
         // This process's copy of the other end goes, so that the end of the companion is seen.
         drop(command);
         here.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { child, link: Link::new(here) })
+        Ok(Self { child, link: Link::new(here), is_apart })
     }
 
     pub(crate) fn link(&self) -> &Link {
@@ -132,9 +154,27 @@ impl Companion {
     }
 }
 
+impl Companion {
+    /// Closes this end of the link, and waits for the end of the process.
+    fn has_ended_by_itself(&mut self) -> bool {
+        let deadline = Instant::now() + END_LIMIT;
+        // The other end may be closed already.
+        let _ = self.link.close();
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(_)) => return true,
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(END_INTERVAL),
+                _ => return false,
+            }
+        }
+    }
+}
+
 impl Drop for Companion {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.kill();
+        if !(self.is_apart && self.has_ended_by_itself()) {
+            let _ = self.kill();
+        }
     }
 }

@@ -26,6 +26,9 @@ const ASSIGNMENT: &str = "DEVMEM_CONFORMANCE_CHECK";
 /// Begins, in place of a check's name, the name of a companion's role.
 const COMPANION: &str = "companion ";
 
+/// Likewise, of a companion that ends by itself when the check has ended.
+const APART: &str = "companion apart ";
+
 /// What a child writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "details", rename_all = "lowercase")]

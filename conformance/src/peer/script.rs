@@ -1,8 +1,18 @@
 //! What the sending side of one connection does.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::counts::Counts;
+
+/// No script has more steps.
+const STEPS: usize = 4096;
+/// No script writes or reads more, in bytes.
+const BYTES: u64 = 64 << 30;
+/// No pause is longer.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// What the sending side of one connection does, step after step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,14 +29,34 @@ pub(crate) struct Script {
     pub(crate) steps: Vec<Step>,
 }
 
+impl Script {
+    /// What it has too much of for a peer that does not trust it.
+    pub(super) fn excess(&self) -> Option<String> {
+        if self.steps.len() > STEPS {
+            return Some(format!("a script has {STEPS} steps at most, and not {}", self.steps.len()));
+        }
+        let sum = |bytes_of: fn(&Step) -> u64| {
+            self.steps.iter().fold(0_u64, |sum, step| sum.saturating_add(bytes_of(step)))
+        };
+        let written = sum(|step| if let Step::Write { bytes, .. } = step { *bytes } else { 0 });
+        let read = sum(|step| if let Step::Read { bytes } = step { *bytes } else { 0 });
+        if written.max(read) > BYTES {
+            return Some(format!(
+                "a script sends and reads {BYTES} bytes at most, and not {}",
+                written.max(read)
+            ));
+        }
+        let is_long = |step: &Step| matches!(step, Step::Pause { milliseconds } if Duration::from_millis((*milliseconds).into()) > PAUSE);
+        self.steps.iter().any(is_long).then(|| format!("a pause takes {} s at most", PAUSE.as_secs()))
+    }
+}
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub(crate) enum Step {
     /// Writes the next `bytes` bytes of the pattern, `chunk` bytes at a time.
     Write { bytes: u64, chunk: u32 },
-    /// Sends the next byte of the pattern as urgent data.
-    Urgent,
     /// Does nothing for a while.
     Pause { milliseconds: u32 },
     /// Writes no more: the other side sees the end.
@@ -48,6 +78,8 @@ pub(crate) struct Told {
     pub(crate) written: u64,
     /// How many it has read.
     pub(crate) read: u64,
+    /// What the kernel counted on the connection until its end.
+    pub(crate) counts: Counts,
     /// What went wrong.
     pub(crate) failure: Option<Failure>,
 }
@@ -68,6 +100,9 @@ fn pattern(position: u64) -> u8 {
     (position % 251) as u8 ^ (position >> 12) as u8
 }
 
+/// No more is read while a script waits for the end of the other side's stream, in bytes.
+pub(super) const READ_LIMIT: u64 = BYTES;
+
 /// The bytes of every stream from `position` on.
 pub(crate) fn fill(position: u64, bytes: &mut [u8]) {
     for (byte, position) in bytes.iter_mut().zip(position..) {
@@ -78,6 +113,29 @@ pub(crate) fn fill(position: u64, bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_check_needs_is_too_much() {
+        let script = |steps: Vec<Step>| Script {
+            to: "192.0.2.1:5201".parse().unwrap(),
+            from_port: None,
+            no_delay: false,
+            maximum_segment: None,
+            steps,
+        };
+        let write = Step::Write { bytes: BYTES / 2, chunk: 1 };
+        let pause = |milliseconds| Step::Pause { milliseconds };
+        assert_eq!(script(vec![write.clone(), Step::Barrier, write.clone(), pause(60_000)]).excess(), None);
+        for steps in [
+            vec![write; 3],
+            vec![Step::Write { bytes: u64::MAX, chunk: 1 }; 2],
+            vec![Step::Read { bytes: BYTES + 1 }],
+            vec![Step::Barrier; STEPS + 1],
+            vec![pause(60_001)],
+        ] {
+            assert!(script(steps.clone()).excess().is_some(), "{:?}", steps.first());
+        }
+    }
 
     #[test]
     fn pages_of_a_stream_differ() {

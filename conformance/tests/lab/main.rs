@@ -133,12 +133,15 @@ fn every_fault_is_caught_by_a_check() -> Result<(), Failed> {
 
 fn main() -> ExitCode {
     let machine = devmem_lab::test_program()
-        .nic("gve:queues=4")
-        .nic("gve:queues=4")
+        // Rings that need not be made smaller for the buffers of the checks.
+        .nic("gve:queues=4,max-ring=512")
+        .nic("gve")
         .gpu("virtio-gpu")
         // Kinds of interfaces that are refused.
         .module("dummy")
         .module("veth")
+        // Impairs what the peer sends.
+        .module("sch_netem")
         // What the kernel says to an attempt to bind gve's queue 0.
         .allow_warning("page_pool_disable_direct_recycling");
     machine.main(|| {

@@ -100,7 +100,16 @@ impl Connection {
 
     /// Sends a request and collects its replies up to the acknowledgement.
     pub(super) fn exchange(&mut self, request: Request<'_>) -> Result<Replies> {
-        let sequence = self.send(request, message::ACK)?;
+        self.acknowledged(request, 0)
+    }
+
+    /// As [`exchange`](Self::exchange), of a request that makes something new and changes nothing that exists.
+    pub(super) fn create(&mut self, request: Request<'_>) -> Result<()> {
+        self.acknowledged(request, message::CREATE | message::EXCLUSIVE).map(drop)
+    }
+
+    fn acknowledged(&mut self, request: Request<'_>, flags: u16) -> Result<Replies> {
+        let sequence = self.send(request, message::ACK | flags)?;
         match self.collect(request, sequence)? {
             Collected::Whole(replies) => Ok(replies),
             Collected::Disturbed => Err(Malformed("a single reply that says it is a disturbed dump").into()),

@@ -15,6 +15,10 @@ pub(super) const DONE: u16 = 3;
 pub(super) const REQUEST: u16 = 0x01;
 /// `NLM_F_ACK`: please acknowledge.
 pub(super) const ACK: u16 = 0x04;
+/// `NLM_F_EXCL`: what exists is not changed.
+pub(super) const EXCLUSIVE: u16 = 0x200;
+/// `NLM_F_CREATE`: what does not exist is made.
+pub(super) const CREATE: u16 = 0x400;
 /// `NLM_F_DUMP_INTR`: the objects changed while they were listed.
 pub(super) const DUMP_INTERRUPTED: u16 = 0x10;
 /// `NLM_F_DUMP`: list every object.

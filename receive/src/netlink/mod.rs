@@ -14,9 +14,11 @@ mod message;
 mod names;
 mod route;
 mod sys;
+mod traffic_control;
 
 pub use attribute::{Attribute, AttributeIter, Attributes};
 pub use error::{Error, KernelError, Malformed, Policy, Result};
 pub use generic::{Generic, Notifications};
 pub use names::{AttributeName, AttributeTable};
 pub use route::{Link, LocalAddress, Route};
+pub use traffic_control::{Netem, QueueingDiscipline, TrafficControl};

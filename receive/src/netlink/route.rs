@@ -13,6 +13,8 @@ use super::names::{AttributeName, AttributeTable};
 const LINK_HEADER: usize = 16;
 /// The bytes of `struct ifaddrmsg`.
 const ADDRESS_HEADER: usize = 8;
+/// The bytes of `struct rtmsg`.
+const ROUTE_HEADER: usize = 12;
 
 /// `IFLA_XDP_ATTACHED` and its value for "nothing" (include/uapi/linux/if_link.h).
 const XDP_ATTACHED: u16 = 2;
@@ -26,6 +28,8 @@ static LINK_NAMES: AttributeTable = AttributeTable {
     ],
 };
 static ADDRESS_NAMES: AttributeTable = AttributeTable { attributes: &[] };
+static ROUTE_NAMES: AttributeTable =
+    AttributeTable { attributes: &[AttributeName::plain(libc::RTA_DST, "dst")] };
 
 /// A network interface as rtnetlink describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,6 +186,28 @@ impl Route {
         self.connection.exchange(Request { kind, header: &header, attributes: &attributes, names }).map(drop)
     }
 
+    /// The number of the interface by which packets to an address leave; that of the loopback interface for an address
+    /// of this network namespace.
+    ///
+    /// # Errors
+    /// `ENETUNREACH`: no route leads there.
+    pub fn interface_towards(&mut self, address: IpAddr) -> Result<u32> {
+        let (family, bytes) = match address {
+            IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
+            IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
+        };
+        let mut header = [0; ROUTE_HEADER];
+        header[0] = family as u8;
+        // The whole address: the kernel takes nothing less in a question for one route.
+        header[1] = (bytes.len() * 8) as u8;
+        let attributes = Attributes::new().bytes(libc::RTA_DST, &bytes);
+        let names = &ROUTE_NAMES;
+        let request = Request { kind: libc::RTM_GETROUTE, header: &header, attributes: &attributes, names };
+        let replies = self.connection.exchange(request)?;
+        let payload = replies.payloads.first().ok_or(Malformed("an acknowledgement without its route"))?;
+        Ok(decode_route(payload)?)
+    }
+
     fn set_link(&mut self, header: &[u8], attributes: &Attributes) -> Result<()> {
         let request = Request { kind: libc::RTM_SETLINK, header, attributes, names: &LINK_NAMES };
         self.connection.exchange(request).map(drop)
@@ -202,6 +228,17 @@ fn link_header(ifindex: u32) -> [u8; LINK_HEADER] {
     let mut header = [0; LINK_HEADER];
     header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     header
+}
+
+fn decode_route(payload: &[u8]) -> Result<u32, Malformed> {
+    let attributes = payload.get(ROUTE_HEADER..).ok_or(Malformed("a route header that is cut off"))?;
+    for attribute in AttributeIter::new(attributes) {
+        let attribute = attribute?;
+        if attribute.kind() == libc::RTA_OIF {
+            return attribute.u32();
+        }
+    }
+    Err(Malformed("a route without an interface"))
 }
 
 fn decode_link(payload: &[u8]) -> Result<Link, Malformed> {
@@ -323,10 +360,21 @@ mod tests {
         assert_eq!(found, lo.up.then_some((lo.ifindex, 8, libc::RT_SCOPE_HOST)));
     }
 
+    #[test]
+    fn own_addresses_are_reached_by_the_loopback_interface() {
+        let mut route = Route::open().unwrap();
+        let lo = route.link_by_name("lo").unwrap();
+        if !lo.up {
+            println!("skipped: the loopback interface is down");
+            return;
+        }
+        assert_eq!(route.interface_towards(Ipv4Addr::LOCALHOST.into()).unwrap(), lo.ifindex);
+    }
+
     proptest! {
         #[test]
         fn any_reply_ends_without_panic(payload: Vec<u8>) {
-            let _ = (decode_link(&payload), decode_address(&payload));
+            let _ = (decode_link(&payload), decode_address(&payload), decode_route(&payload));
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 mod connections;
 mod fragments;
+mod impaired;
 mod order_of_events;
 mod settings;
 mod sizes;
@@ -36,6 +37,7 @@ const PARTS: &[&[Check]] = &[
     order_of_events::CHECKS,
     settings::CHECKS,
     socket::CHECKS,
+    impaired::CHECKS,
 ];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
