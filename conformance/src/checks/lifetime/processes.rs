@@ -103,11 +103,13 @@ fn consumer(_: &Context<'_>, link: &Link) -> std::result::Result<(), Stop> {
     let mut bytes = [0; 8];
     link.receive(&mut bytes)?;
     let bytes = usize::try_from(u64::from_le_bytes(bytes)).unwrap_or(usize::MAX);
-    let mut taken = Vec::new();
+    let mut taken = Vec::<u8>::new();
     taken.try_reserve_exact(bytes).map_err(Stop::fail)?;
-    // Memory is there once it is written to.
-    taken.resize(bytes, 1u8);
-    std::hint::black_box(&taken);
+    // A page is there once it is written to. More than a byte of it takes a program that is not optimized too long.
+    for byte in taken.spare_capacity_mut().iter_mut().step_by(4096) {
+        byte.write(1);
+    }
+    std::hint::black_box(taken.spare_capacity_mut());
     link.send(&[0; 4])?;
     wait(link)
 }
