@@ -7,6 +7,7 @@ mod devmem;
 mod harness;
 mod machine;
 mod nic;
+mod zcrx;
 
 use std::process::ExitCode;
 
@@ -24,5 +25,7 @@ fn main() -> ExitCode {
         .nic("gve:queues=5")
         // What the kernel says to an attempt to bind gve's queue 0.
         .allow_warning("page_pool_disable_direct_recycling")
-        .main(|| harness::run(Arguments::from_args(), &[devmem::TESTS, nic::TESTS].concat(), None))
+        .main(|| {
+            harness::run(Arguments::from_args(), &[devmem::TESTS, nic::TESTS, zcrx::TESTS].concat(), None)
+        })
 }

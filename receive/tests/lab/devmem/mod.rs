@@ -3,7 +3,7 @@
 mod bind;
 mod privilege;
 pub(crate) mod sender;
-mod setup;
+pub(crate) mod setup;
 mod streams;
 
 use crate::harness::{Test, tests};
