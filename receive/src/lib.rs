@@ -3,7 +3,7 @@
 //! - [`nic`]: find a NIC, learn what it can do, set it up for receiving into device memory, and put every
 //!   setting back exactly as it was, even after the process was killed.
 //! - [`devmem`]: devmem TCP, the first receive path: queues bound to a DMA-buf, and [streams](mod@stream) of what arrives.
-//! - [`zcrx`]: io_uring zero-copy receive, the second.
+//! - [`zcrx`]: io_uring zero-copy receive, the second; [`path`]: either of them, chosen by a value.
 //! - [`netdev`] and [`ethtool`]: the kernel's two interfaces for that, as typed operations.
 //! - [`netlink`]: the message layer below both.
 //!
@@ -51,5 +51,6 @@ pub mod ethtool;
 pub mod netdev;
 pub mod netlink;
 pub mod nic;
+pub mod path;
 pub mod stream;
 pub mod zcrx;

@@ -4,9 +4,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use devmem_provider::{
-    Attachment, Buffer, DmaBuf, Error, ErrorKind, Importer, PciAddress, PeerToPeer, Pin, Require, Result,
-};
+use devmem_provider::{Attachment, DmaBuf, Error, ErrorKind, Importer, PciAddress, PeerToPeer, Result};
 use nix::errno::Errno;
 
 use super::events::{self, Event};
@@ -134,17 +132,6 @@ impl Importer for Zcrx {
     fn attach(&mut self, dma_buf: &DmaBuf) -> Result<Binding> {
         let queue = self.register(Area::DmaBuf(dma_buf.try_clone()?))?;
         Ok(Binding { queue, dma_buf: Some(dma_buf.try_clone()?) })
-    }
-}
-
-impl Prepared {
-    /// As [`pin`](Self::pin), for io_uring zero-copy receive.
-    ///
-    /// # Errors
-    ///
-    /// As there. There must be one queue.
-    pub fn pin_for_zcrx(&self, buffer: &dyn Buffer, require: Require) -> Result<Pin<Binding>> {
-        Pin::new(&mut Zcrx::on(self), buffer, require)
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) statistics: Statistics,
     /// Fragments that were released and not held.
     unknown: u64,
+    /// How often a request ended because there was no room for completions.
+    pub(crate) restarts: u64,
 }
 
 impl Engine {
@@ -68,6 +70,7 @@ impl Engine {
             ended: Vec::new(),
             statistics: Statistics::default(),
             unknown: 0,
+            restarts: 0,
         })
     }
 
@@ -253,7 +256,8 @@ impl Engine {
                     self.connections.remove(place);
                 }
                 State::Ended(end) => self.ended.push((connection.number, end)),
-                State::Idle | State::Receiving => {}
+                State::Idle => self.restarts += 1,
+                State::Receiving => {}
             }
         }
         fragment

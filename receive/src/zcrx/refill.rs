@@ -157,7 +157,7 @@ mod tests {
     fn what_is_not_published_is_not_seen() {
         let mut ring = ring(4, 0);
         assert!(ring.push(entry(1)));
-        assert_eq!(take(&ring, 4), []);
+        assert!(take(&ring, 4).is_empty());
         ring.publish();
         assert_eq!((take(&ring, 4), ring.waiting()), (vec![1], 0));
     }

@@ -103,6 +103,13 @@ impl Stream {
         self.engine.statistics
     }
 
+    /// How often the kernel stopped because it had told of more than was taken, and was asked to go on. Each costs a
+    /// part of a system call; larger batches make it rarer.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.engine.restarts
+    }
+
     /// How many fragments are held.
     #[must_use]
     pub fn held(&self) -> u64 {

@@ -17,7 +17,7 @@ use devmem::sender;
 use nic::roles;
 
 fn main() -> ExitCode {
-    if let Some(exit_code) = harness::play(&[&[sender::SEND], roles::ALL].concat()) {
+    if let Some(exit_code) = harness::play(&[&[sender::SEND], roles::ALL, zcrx::ROLES].concat()) {
         return exit_code;
     }
     devmem_lab::test_program()

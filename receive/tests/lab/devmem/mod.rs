@@ -1,7 +1,7 @@
 //! Devmem TCP: binding buffers to queues, and receiving into them.
 
 mod bind;
-mod privilege;
+pub(crate) mod privilege;
 pub(crate) mod sender;
 pub(crate) mod setup;
 mod streams;

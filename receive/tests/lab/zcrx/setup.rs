@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Child;
 
 use devmem_provider::dma_buf::{Access, Mapping};
-use devmem_provider::{Buffer, Pin, Request, Require};
+use devmem_provider::{Pin, Request, Require};
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::nic::Prepared;
 use devmem_receive::stream::Fragment;
@@ -20,7 +20,6 @@ pub(crate) struct Setup {
     pub(crate) mapping: Mapping,
     pub(crate) pin: Pin<Binding>,
     pub(crate) nic: Prepared,
-    pub(crate) buffer: Box<dyn Buffer>,
 }
 
 impl Setup {
@@ -34,7 +33,7 @@ impl Setup {
         let buffer = provider()?.allocate(&Request::bytes(buffer_bytes))?;
         let pin = Pin::new(&mut how(Zcrx::on(&nic)), &*buffer, Require::Anywhere)?;
         let mapping = pin.dma_buf().map(Access::Read)?;
-        Ok(Self { mapping, pin, nic, buffer })
+        Ok(Self { mapping, pin, nic })
     }
 
     /// A connection from the peer, which sends `bytes` bytes.
