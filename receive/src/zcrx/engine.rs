@@ -178,7 +178,8 @@ impl Engine {
             if slot.is_closing() {
                 return Err(detached());
             }
-            if outcome? == Waited::Nothing && empty && ring.available() == 0 {
+            let nothing = outcome? == Waited::Nothing && empty && ring.available() == 0;
+            if nothing && self.options.idle_limit.is_some() {
                 return Err(self.idle());
             }
         }

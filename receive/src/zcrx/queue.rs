@@ -129,7 +129,8 @@ impl InterfaceQueue {
             interface: nic.ifindex(),
             queue: number,
             refill_entries: entries,
-            buffer_bytes: registration.buffer_bytes.unwrap_or(0),
+            // Drivers with buffers of a page only refuse to be asked for them.
+            buffer_bytes: if wanted_bytes == page { 0 } else { wanted_bytes },
             ..Queue::default()
         };
         let description = events.map(|events| Events {

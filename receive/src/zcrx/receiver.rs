@@ -122,6 +122,13 @@ impl Receiver {
         self.engine.remove(connection);
     }
 
+    /// In which memory the fragments of a connection lie: 0 for the binding that the receiver was made with, 1 for the
+    /// first that joined, and so on. `None` if the connection was removed.
+    #[must_use]
+    pub fn place_of(&self, connection: ConnectionNumber) -> Option<usize> {
+        self.engine.connection(connection).map(|connection| connection.queue)
+    }
+
     /// What has been done so far.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

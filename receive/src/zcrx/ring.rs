@@ -16,6 +16,9 @@ const MAXIMUM_COMPLETIONS: u32 = 1 << 16;
 /// Requests that may wait to be submitted: two for a connection.
 const SUBMISSIONS: u32 = 256;
 
+/// Longer than anybody waits: a hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// What the completion of a wake-up carries, which is none of a connection's.
 const WAKE: u64 = u64::MAX;
 
@@ -103,15 +106,15 @@ impl Ring {
         linger: Option<Duration>,
         limit: Option<Duration>,
     ) -> Result<Waited> {
-        let timeout = limit.map(types::Timespec::from);
+        // Without a timeout the kernel takes the time of lingering for one.
+        let limit = limit.unwrap_or(FOR_EVER);
+        let timeout = types::Timespec::from(limit);
         let mut arguments = types::SubmitArgs::new();
         if let (Some(linger), 2..) = (linger, count) {
-            arguments = arguments.min_wait_usec(u32::try_from(linger.as_micros()).unwrap_or(u32::MAX));
+            let linger = linger.min(limit).as_micros();
+            arguments = arguments.min_wait_usec(u32::try_from(linger).unwrap_or(u32::MAX));
         }
-        let arguments = match &timeout {
-            Some(timeout) => arguments.timespec(timeout),
-            None => arguments,
-        };
+        let arguments = arguments.timespec(&timeout);
         match self.ring.submitter().submit_with_args(count, &arguments) {
             Ok(_) => Ok(Waited::Completions),
             Err(error) => match error.raw_os_error() {

@@ -2,7 +2,7 @@
 //! lab finds the bytes.
 
 use crate::guest::Outcome;
-use crate::place::{Place, receive};
+use crate::place::{Place, receive, receive_by_zcrx};
 
 pub(crate) fn amdgpu_vram() -> Outcome {
     receive("amdgpu", "device-local", Place::Device, Place::System)
@@ -59,4 +59,21 @@ pub(crate) fn udmabuf() -> Outcome {
 
 pub(crate) fn dma_heap() -> Outcome {
     receive("dma-heap:system", "any", Place::System, Place::System)
+}
+
+pub(crate) fn amdgpu_by_zcrx() -> Outcome {
+    receive_by_zcrx("amdgpu", "device-local", Place::Device, Place::System)
+}
+
+pub(crate) fn i915_by_zcrx() -> Outcome {
+    receive_by_zcrx("i915", "device-local", Place::Device, Place::System)
+}
+
+pub(crate) fn nouveau_by_zcrx() -> Outcome {
+    receive_by_zcrx("nouveau", "device-local", Place::Device, Place::System)
+}
+
+/// As with devmem TCP, the one whose memory stays on the device.
+pub(crate) fn virtio_gpu_by_zcrx() -> Outcome {
+    receive_by_zcrx("virtio-gpu", "device-local", Place::Device, Place::Device)
 }
