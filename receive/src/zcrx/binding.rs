@@ -59,6 +59,14 @@ impl Zcrx {
         self
     }
 
+    /// Does not share the queue between rings, as kernels before 7.0 cannot: one [`Stream`] or one
+    /// [`Receiver`](super::Receiver) at a time receives from it, with the ring that registers it.
+    #[must_use]
+    pub fn one_ring(mut self) -> Self {
+        self.registration.one_ring = true;
+        self
+    }
+
     /// Registers host memory.
     ///
     /// # Errors
@@ -177,8 +185,7 @@ impl Binding {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if this kernel lets no two rings share a queue, and another stream is received
-    /// already: a [`Receiver`](super::Receiver) receives several with one ring. Otherwise, if the socket's options
+    /// [`ErrorKind::Unsupported`] if rings do not share the queue, and another stream is received already: a [`Receiver`](super::Receiver) receives several with one ring. Otherwise, if the socket's options
     /// cannot be set.
     pub fn receive(&self, socket: TcpStream, options: StreamOptions) -> Result<Stream> {
         Stream::new(self.queue.clone(), socket, options)

@@ -107,6 +107,8 @@ impl Engine {
             state: State::Idle,
             abandoned: false,
         });
+        // All of them may end at once.
+        self.ended.reserve(self.connections.len());
         Ok(number)
     }
 

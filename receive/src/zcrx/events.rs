@@ -36,7 +36,7 @@ impl Event {
 pub(super) fn next(queue: &Arc<InterfaceQueue>, limit: Duration) -> Result<Option<Event>> {
     let Some((slot, id)) = queue.event_ring()? else {
         return Err(Error::new(ErrorKind::Unsupported, "wait for events of zero-copy receive")
-            .because("this kernel tells none (IORING_REGISTER_QUERY)"));
+            .because("this kernel tells none, or rings do not share the queue, so that the ring that receives has them"));
     };
     let mut guard = slot.ring();
     let Some(ring) = guard.as_mut() else { return Err(detached()) };

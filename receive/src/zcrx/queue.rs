@@ -60,6 +60,8 @@ pub(crate) struct Registration {
     pub(crate) refill_entries: Option<u32>,
     /// The size of a receive buffer in bytes; by default a page.
     pub(crate) buffer_bytes: Option<u32>,
+    /// Rings do not share the queue, also where they can.
+    pub(crate) one_ring: bool,
 }
 
 /// A receive queue that is registered with io_uring, until it is closed.
@@ -148,7 +150,10 @@ impl InterfaceQueue {
         // From here on dropping the ring closes the queue.
         let region = RefillRegion::new(refill, queue.offsets, queue.refill_entries)
             .map_err(|_| unusable_offsets(queue.offsets, queue.refill_entries))?;
-        let shared = sys::export_queue(main.as_fd(), queue.id).ok();
+        let shared = match registration.one_ring {
+            true => None,
+            false => sys::export_queue(main.as_fd(), queue.id).ok(),
+        };
         let queue = Arc::new(Self {
             nic: nic.clone(),
             number,
@@ -196,7 +201,9 @@ impl InterfaceQueue {
             }
             _ => Err(Error::new(ErrorKind::Unsupported, "receive another connection")
                 .on(&self.nic)
-                .because("this kernel lets no two rings share a queue, and one has it already")
+                .because(
+                    "one ring receives from the queue already, and the queue is not shared between rings",
+                )
                 .remedy("receive all connections of a queue with one receiver")),
         }
     }
@@ -216,7 +223,7 @@ impl InterfaceQueue {
         let Some(shared) = &rings.shared else {
             return Err(Error::new(ErrorKind::Unsupported, "share a queue between rings")
                 .on(&self.nic)
-                .because("the kernel refused to export it"));
+                .because("this kernel cannot, or it was not wanted"));
         };
         sys::import_queue(ring.as_fd(), shared.as_fd()).map_err(|errno| {
             let error = Error::from_errno(errno, "share a queue between rings").on(&self.nic);
@@ -255,11 +262,12 @@ impl InterfaceQueue {
         lock(&self.refill).copy_statistics(self.statistics_offset?)
     }
 
-    /// The ring that events come to, and the queue's number there; `None` where the kernel has no events.
+    /// The ring that events come to, and the queue's number there; `None` where the kernel has no events, or where they
+    /// come to a ring that receives.
     pub(crate) fn event_ring(&self) -> Result<Option<(Arc<Slot>, u32)>> {
         let rings = lock(&self.rings);
         match &rings.main {
-            Some(main) if self.events => Ok(Some((main.clone(), rings.main_id))),
+            Some(main) if self.events && rings.shared.is_some() => Ok(Some((main.clone(), rings.main_id))),
             Some(_) => Ok(None),
             None => Err(self.detached()),
         }

@@ -36,7 +36,7 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if this kernel lets no two rings share a queue, and one has it already.
+    /// [`ErrorKind::Unsupported`] if rings do not share the queue, and one receives from it already.
     pub fn new(binding: &Binding, options: StreamOptions) -> Result<Self> {
         Ok(Self { engine: Engine::new(binding.queue().clone(), options)? })
     }

@@ -124,3 +124,46 @@ pub(crate) fn packets_of_another_queue_are_told() -> Outcome {
     }
     Err(format!("{accepted} connections were accepted, {refused} refused").into())
 }
+
+/// As kernels do it that let rings share nothing: the ring that registered the queue receives.
+pub(crate) fn one_ring_is_for_one_after_the_other() -> Outcome {
+    let setup = Setup::with(8 * MEBIBYTE, Zcrx::one_ring)?;
+    let options = StreamOptions::default().batch_bytes(64 << 10);
+    let mut first = setup.connect(MEBIBYTE, options)?;
+    let fragments = first.read(&setup.mapping)?.ok_or("no data")?;
+    let (socket, mut sender) = connection(MEBIBYTE)?;
+    let error = setup.pin.receive(socket, options).err().ok_or("two streams had one ring")?;
+    sender.kill()?;
+    sender.wait()?;
+    ensure!(error.kind() == ErrorKind::Unsupported, "{error}");
+    ensure!(error.to_string().contains("one receiver"), "{error}");
+    first.stream.release(fragments)?;
+    // Given up midway; what was not taken goes back, for eight times as much would not fit.
+    drop(first);
+    for _ in 0..8 {
+        let mut incoming = setup.connect(2 * MEBIBYTE, StreamOptions::default())?;
+        incoming.read(&setup.mapping)?.ok_or("no data")?;
+    }
+    setup.connect(2 * MEBIBYTE, StreamOptions::default())?.drain(&setup.mapping, 2 * MEBIBYTE)?;
+    let mut receiver = Receiver::new(&setup.pin, StreamOptions::default())?;
+    let mut senders = Vec::new();
+    for _ in 0..3 {
+        let (socket, sender) = connection(MEBIBYTE)?;
+        receiver.add(socket)?;
+        senders.push(sender);
+    }
+    let (mut bytes, mut fragments) = (0, Vec::new());
+    while let Some(batch) = receiver.next()? {
+        bytes += batch.parts().bytes() as u64;
+        for part in batch.parts() {
+            if let Part::Fragment(fragment) = part {
+                fragments.push(fragment);
+            }
+        }
+        batch.ended().try_for_each(|(_, result)| result)?;
+        receiver.release(fragments.drain(..))?;
+    }
+    ensure!(bytes == 3 * MEBIBYTE, "{bytes} bytes");
+    senders.into_iter().try_for_each(|mut sender| sender.wait().map(drop))?;
+    Ok(())
+}
