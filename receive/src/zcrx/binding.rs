@@ -59,7 +59,7 @@ impl Zcrx {
         self
     }
 
-    /// Does not share the queue between rings, as kernels before 7.0 cannot: one [`Stream`] or one
+    /// Does not share the queue between rings, as older kernels cannot: one [`Stream`] or one
     /// [`Receiver`](super::Receiver) at a time receives from it, with the ring that registers it.
     #[must_use]
     pub fn one_ring(mut self) -> Self {

@@ -196,8 +196,8 @@ mod tests {
     }
 }
 
-/// Every order in which the two sides may see each other's writes; run with `RUSTFLAGS="--cfg loom"`.
-#[cfg(all(test, loom))]
+/// Every order in which the two sides may see each other's writes.
+#[cfg(test)]
 mod every_order {
     use super::*;
     use loom::cell::UnsafeCell;
