@@ -2,7 +2,7 @@
 //!
 //! What a program does with a NIC and a buffer is the same on both paths: [`Path`] says which one it is, and
 //! [`Binding`] and [`Stream`] stand for those of [devmem TCP](crate::devmem) and of
-//! [zero-copy receive](crate::zcrx). What the paths do differently is told in [`zcrx`](crate::zcrx).
+//! [zero-copy receive](crate::zcrx). What the paths do differently is told in [`zcrx`].
 
 use std::fmt;
 use std::net::TcpStream;

@@ -213,7 +213,7 @@ mod tests {
             RefillOffsets { head: 4094, ..offsets },
             RefillOffsets { tail: 2, ..offsets },
             RefillOffsets { entries: 4092, ..offsets },
-            RefillOffsets { entries: u32::MAX & !7, ..offsets },
+            RefillOffsets { entries: !7, ..offsets },
         ] {
             assert!(region(wrong, 1).is_err(), "{wrong:?}");
         }

@@ -80,7 +80,7 @@ fn ended_by(setup: Setup, end: impl FnOnce(Setup) -> Outcome) -> Result<Error, F
 fn wait_for_end_of(stream: &mut Stream) -> Option<Error> {
     loop {
         match stream.next() {
-            Ok(Some(parts)) => drop(parts),
+            Ok(Some(_)) => {}
             Ok(None) => return None,
             Err(error) => return Some(error),
         }
