@@ -2,11 +2,12 @@
 //!
 //! - [`nic`]: find a NIC, learn what it can do, set it up for receiving into device memory, and put every
 //!   setting back exactly as it was, even after the process was killed.
-//! - [`devmem`]: devmem TCP, the receive path: queues bound to a DMA-buf, and [streams](mod@stream) of what arrives.
+//! - [`devmem`]: devmem TCP, the first receive path: queues bound to a DMA-buf, and [streams](mod@stream) of what arrives.
+//! - [`zcrx`]: io_uring zero-copy receive, the second; [`path`]: either of them, chosen by a value.
 //! - [`netdev`] and [`ethtool`]: the kernel's two interfaces for that, as typed operations.
 //! - [`netlink`]: the message layer below both.
 //!
-//! Everything here speaks to the kernel by netlink and `ioctl`; no program is executed.
+//! Everything here speaks to the kernel by system calls, netlink and `ioctl`; no program is executed.
 //!
 //! ```no_run
 //! use std::net::TcpListener;
@@ -22,7 +23,8 @@
 //! let buffer = gpu.allocate(&Request::bytes(64 << 20).prefer(Placement::DeviceLocal))?;
 //!
 //! let nic = Nic::open("eth1")?.prepare(&Plan::new(Queues::one(), Flow::tcp_port(5201)))?;
-//! let pin = nic.pin(&*buffer, Require::Anywhere)?; // or Require::DeviceLocal
+//! // Or Require::DeviceLocal; or nic.pin_by(Path::Zcrx, …), and all that follows is the same.
+//! let pin = nic.pin(&*buffer, Require::Anywhere)?;
 //! println!("{pin}"); // where the memory is, where it was, and how that was seen
 //!
 //! let listener = TcpListener::bind("10.0.0.1:5201")?;
@@ -50,4 +52,6 @@ pub mod ethtool;
 pub mod netdev;
 pub mod netlink;
 pub mod nic;
+pub mod path;
 pub mod stream;
+pub mod zcrx;

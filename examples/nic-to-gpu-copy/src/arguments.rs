@@ -40,13 +40,15 @@ pub(crate) enum Command {
 /// Which way the payload takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Path {
-    /// The NIC writes into the buffer.
+    /// The NIC writes into the buffer: devmem TCP.
     DevmemTcp,
+    /// The NIC writes into the buffer: io_uring zero-copy receive, with one queue.
+    Zcrx,
     /// The CPU receives into host memory, then copies into the buffer.
     Copy,
     /// The CPU receives into host memory, and the buffer stays unused. For comparison.
     Host,
-    /// devmem-tcp where the NIC can do it, else copy; says which and why.
+    /// devmem-tcp where the machine can do it, else zcrx, else copy; says which and why.
     Auto,
 }
 

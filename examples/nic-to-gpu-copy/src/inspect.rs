@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use devmem_backends::discover;
 use devmem_receive::nic::{self, Nic};
+use devmem_receive::zcrx;
 use serde_json::json;
 
 use crate::arguments::{NicOptions, ProvidersOptions, RestoreOptions};
@@ -59,6 +60,10 @@ pub(crate) fn nic(options: &NicOptions) -> Result<()> {
     let nic = Nic::open(&options.nic)?;
     println!("{nic}");
     for capability in nic.capabilities()?.iter() {
+        println!("  {capability}");
+    }
+    println!("io_uring of this kernel");
+    for capability in zcrx::capabilities().iter() {
         println!("  {capability}");
     }
     Ok(())

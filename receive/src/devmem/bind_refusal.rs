@@ -16,6 +16,8 @@ use crate::netlink::KernelError;
 pub enum BindRefusal {
     /// The caller lacks `CAP_NET_ADMIN` in the network namespace's user namespace.
     NoPrivilege,
+    /// The caller lacks `CAP_NET_ADMIN` on the host: in the first user namespace.
+    NoPrivilegeOnHost,
     /// There is no such interface in this network namespace.
     NoInterface,
     /// The driver cannot restart single queues, so that it cannot give one to a memory provider.
@@ -58,6 +60,10 @@ pub enum BindRefusal {
     NoDeviceMemoryPool,
     /// The driver's receive buffers are larger than a page.
     LargeReceiveBuffers,
+    /// The driver or the memory cannot have receive buffers of the size that was asked for.
+    ReceiveBufferSize,
+    /// The kernel's zero-copy receive does not take DMA-bufs.
+    NoDmaBufAreas,
     /// The driver or the kernel is out of memory.
     OutOfMemory,
     /// A reason that is not known here; the errno and the kernel's words say more.
@@ -110,7 +116,7 @@ impl BindRefusal {
     #[must_use]
     pub fn kind(self) -> ErrorKind {
         match self {
-            Self::NoPrivilege => ErrorKind::PermissionDenied,
+            Self::NoPrivilege | Self::NoPrivilegeOnHost => ErrorKind::PermissionDenied,
             Self::NoInterface => ErrorKind::NotFound,
             Self::NoQueueManagement
             | Self::DifferentDevices
@@ -119,7 +125,9 @@ impl BindRefusal {
             | Self::UnalignedPieces
             | Self::QueueNotRestartable
             | Self::NoDeviceMemoryPool
-            | Self::LargeReceiveBuffers => ErrorKind::Unsupported,
+            | Self::LargeReceiveBuffers
+            | Self::ReceiveBufferSize
+            | Self::NoDmaBufAreas => ErrorKind::Unsupported,
             Self::NoSuchQueue | Self::BadDescriptor | Self::NotUsable => ErrorKind::InvalidInput,
             Self::HeaderSplitDisabled
             | Self::HeaderSplitThreshold
@@ -139,6 +147,9 @@ impl BindRefusal {
             Self::NoPrivilege => {
                 "run as root, or with CAP_NET_ADMIN in the user namespace that owns the network namespace"
             }
+            Self::NoPrivilegeOnHost => {
+                "run as root of the host, or with its CAP_NET_ADMIN; devmem TCP needs it only in the container"
+            }
             Self::NoInterface => "look at /sys/class/net for the interfaces of this network namespace",
             Self::NoQueueManagement => {
                 "use a NIC whose driver has queue management and devmem TCP, such as bnxt, fbnic, gve or mlx5"
@@ -148,8 +159,7 @@ impl BindRefusal {
             Self::NoDma => "bind on the physical interface, or on a netkit interface with a leased queue",
             Self::BadDescriptor | Self::NotUsable => "pass the descriptor of a DMA-buf that is still open",
             Self::ExporterRefusedAttachment => {
-                "allocate the buffer so that it may move to system memory: devmem TCP attaches without \
-                 peer-to-peer"
+                "allocate the buffer so that it may move to system memory: the kernel attaches without peer-to-peer"
             }
             Self::ExporterRefusedMapping => {
                 "release other importers that pin this buffer in device memory, or bind before them"
@@ -171,6 +181,10 @@ impl BindRefusal {
                 "turn header split on, and check that this driver and device can receive into device memory"
             }
             Self::LargeReceiveBuffers => "set the NIC's receive buffers (rx-buf-len) to one page",
+            Self::ReceiveBufferSize => {
+                "receive into buffers of a page, or use a driver and contiguous memory that allow larger ones"
+            }
+            Self::NoDmaBufAreas => "use a newer kernel, or devmem TCP",
             Self::OutOfMemory => "free memory, or make the NIC's rings smaller",
             Self::Other => return None,
         })
@@ -181,6 +195,7 @@ impl std::fmt::Display for BindRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::NoPrivilege => "it takes CAP_NET_ADMIN",
+            Self::NoPrivilegeOnHost => "it takes CAP_NET_ADMIN on the host",
             Self::NoInterface => "the interface is not in this network namespace",
             Self::NoQueueManagement => "the driver cannot restart single queues",
             Self::NoSuchQueue => "a queue is not an active receive queue of the interface",
@@ -203,6 +218,8 @@ impl std::fmt::Display for BindRefusal {
             Self::InterfaceDown => "the interface is down",
             Self::NoDeviceMemoryPool => "the driver does not take device memory on this queue",
             Self::LargeReceiveBuffers => "the driver's receive buffers are larger than a page",
+            Self::ReceiveBufferSize => "receive buffers cannot have that size",
+            Self::NoDmaBufAreas => "the kernel takes no DMA-buf as an area",
             Self::OutOfMemory => "memory is short",
             Self::Other => "the kernel or the driver refused",
         })

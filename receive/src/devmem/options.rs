@@ -12,10 +12,10 @@ use super::uapi;
 /// up to 4 MiB, but never longer than the linger time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamOptions {
-    pub(super) batch_bytes: usize,
-    pub(super) batch_fragments: usize,
-    pub(super) linger: Duration,
-    pub(super) idle_limit: Option<Duration>,
+    pub(crate) batch_bytes: usize,
+    pub(crate) batch_fragments: usize,
+    pub(crate) linger: Duration,
+    pub(crate) idle_limit: Option<Duration>,
 }
 
 impl Default for StreamOptions {
@@ -72,11 +72,19 @@ impl StreamOptions {
     }
 }
 
+impl StreamOptions {
+    /// How many fragments fill a batch of `bytes` with whole pages, within what the options allow: small packets take
+    /// a page each.
+    pub(crate) fn fragments_for(&self, bytes: usize) -> usize {
+        (bytes / page_bytes()).max(LEAST_FRAGMENTS).min(self.batch_fragments)
+    }
+}
+
 /// A batch is never limited to fewer fragments than this.
-pub(super) const LEAST_FRAGMENTS: usize = 16;
+const LEAST_FRAGMENTS: usize = 16;
 
 /// The page size in bytes.
-pub(super) fn page_bytes() -> usize {
+fn page_bytes() -> usize {
     usize::try_from(base_page_size()).unwrap_or(4096)
 }
 

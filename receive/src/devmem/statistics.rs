@@ -4,9 +4,9 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// `recvmsg()` calls.
+    /// `recvmsg()` calls; `io_uring_enter()` calls of zero-copy receive.
     pub receive_calls: u64,
-    /// `setsockopt()` calls that gave fragments back.
+    /// `setsockopt()` calls that gave fragments back; `io_uring_register()` calls where a refill ring was full.
     pub release_calls: u64,
     /// `poll()` calls, made only when a wait for data came back empty.
     pub poll_calls: u64,

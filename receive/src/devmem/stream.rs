@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::control_messages::{ControlMessage, ControlMessages};
-use super::options::{LEAST_FRAGMENTS, StreamOptions, page_bytes};
+use super::options::StreamOptions;
 use super::parts::Parts;
 use super::statistics::Statistics;
 use super::tokens::PendingTokens;
@@ -270,8 +270,7 @@ impl Stream {
     /// each. For connections that come to share a buffer after this one began.
     pub fn limit_batch(&mut self, bytes: usize) {
         self.batch_bytes = bytes.clamp(1, self.linear.len());
-        let fragments = (bytes / page_bytes()).max(LEAST_FRAGMENTS).min(self.options.batch_fragments);
-        self.batch_words = control_words(fragments);
+        self.batch_words = control_words(self.options.fragments_for(bytes));
     }
 
     /// What has been done so far.

@@ -18,6 +18,7 @@ use super::steering;
 use super::transaction::Transaction;
 use super::{restore, state_directory};
 use crate::netdev::{self, QueueKind};
+use crate::zcrx;
 
 /// The changes to one NIC; `None` once they are undone.
 type Shared = Arc<Mutex<Option<Transaction>>>;
@@ -131,6 +132,7 @@ impl Drop for Prepared {
 /// prepare and bind no more.
 pub(super) fn restore_all_of_this_process() {
     netdev::refuse_bindings();
+    zcrx::refuse_queues();
     let transactions = {
         let mut live = lock(&LIVE);
         live.ending = true;

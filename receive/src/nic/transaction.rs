@@ -10,6 +10,7 @@ use super::report::{Report, Step};
 use super::snapshot::Snapshot;
 use crate::netdev::release_all_bindings;
 use crate::netlink;
+use crate::zcrx::release_all_queues;
 
 /// Changes that were made to a NIC, and the lock that keeps others away.
 #[derive(Debug)]
@@ -95,6 +96,7 @@ impl Transaction {
         let mut report = Report::new(self.nic.identity().clone());
         // While a queue is bound the kernel keeps header split on.
         release_all_bindings(self.nic.ifindex(), self.nic.identity().namespace_cookie);
+        release_all_queues(self.nic.ifindex(), self.nic.identity().namespace_cookie);
         for change in self.journal.changes.iter().rev() {
             if self.is_gone(&mut report)? {
                 break;

@@ -7,6 +7,7 @@ mod devmem;
 mod harness;
 mod machine;
 mod nic;
+mod zcrx;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ use devmem::sender;
 use nic::roles;
 
 fn main() -> ExitCode {
-    if let Some(exit_code) = harness::play(&[&[sender::SEND], roles::ALL].concat()) {
+    if let Some(exit_code) = harness::play(&[&[sender::SEND], roles::ALL, zcrx::ROLES].concat()) {
         return exit_code;
     }
     devmem_lab::test_program()
@@ -24,5 +25,7 @@ fn main() -> ExitCode {
         .nic("gve:queues=5")
         // What the kernel says to an attempt to bind gve's queue 0.
         .allow_warning("page_pool_disable_direct_recycling")
-        .main(|| harness::run(Arguments::from_args(), &[devmem::TESTS, nic::TESTS].concat(), None))
+        .main(|| {
+            harness::run(Arguments::from_args(), &[devmem::TESTS, nic::TESTS, zcrx::TESTS].concat(), None)
+        })
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use devmem_provider::dma_buf::Mapping;
-use devmem_receive::devmem::{Binding, StreamOptions};
+use devmem_receive::devmem::StreamOptions;
+use devmem_receive::path::Binding;
 use indicatif::ProgressBar;
 
 use super::cost::Cost;
@@ -63,6 +64,8 @@ pub(crate) struct Received {
     pub(crate) system_calls: u64,
     /// System calls of the receiving thread, as the kernel counts them, where it may be asked.
     pub(crate) measured_system_calls: Option<u64>,
+    /// Processor time of the receiving thread.
+    pub(crate) cpu_time: Duration,
     /// Receives after the first few, and heap allocations in them.
     pub(crate) receives: u64,
     pub(crate) allocations: u64,
@@ -121,6 +124,7 @@ impl Session<'_> {
         let statistics = stream.statistics();
         Ok(Received {
             measured_system_calls: cost.system_calls(),
+            cpu_time: cost.cpu_time(),
             stripe: taker.reader.finish()?,
             fragment_bytes: statistics.fragment_bytes,
             linear_bytes: statistics.linear_bytes,
@@ -179,6 +183,7 @@ impl Session<'_> {
         };
         Ok(Received {
             measured_system_calls: cost.system_calls(),
+            cpu_time: cost.cpu_time(),
             stripe: taker.reader.finish()?,
             fragment_bytes: 0,
             linear_bytes: total,

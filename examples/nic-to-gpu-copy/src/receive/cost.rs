@@ -1,6 +1,8 @@
 //! Counting what receiving costs.
 
-use devmem_measure::{SystemCallCounter, allocations};
+use std::time::Duration;
+
+use devmem_measure::{SystemCallCounter, allocations, cpu_time};
 
 /// Receives whose allocations are not counted: buffers of the first ones grow to their size.
 const WARM_UP: u64 = 2;
@@ -12,6 +14,7 @@ const WARM_UP_WITH_COPIES: u64 = 6;
 #[derive(Debug)]
 pub(super) struct Cost {
     counter: Option<SystemCallCounter>,
+    started: Duration,
     warm_up: u64,
     receives: u64,
     allocations: u64,
@@ -20,7 +23,8 @@ pub(super) struct Cost {
 impl Cost {
     pub(super) fn start(copies: bool) -> Self {
         let warm_up = if copies { WARM_UP_WITH_COPIES } else { WARM_UP };
-        Self { counter: SystemCallCounter::start(), warm_up, receives: 0, allocations: 0 }
+        let started = cpu_time::of_this_thread();
+        Self { counter: SystemCallCounter::start(), started, warm_up, receives: 0, allocations: 0 }
     }
 
     /// Receives: counts the allocations, unless it is among the first.
@@ -46,6 +50,11 @@ impl Cost {
 
     pub(super) fn allocations(&self) -> u64 {
         self.allocations
+    }
+
+    /// Processor time of the thread so far.
+    pub(super) fn cpu_time(&self) -> Duration {
+        cpu_time::of_this_thread().saturating_sub(self.started)
     }
 
     /// System calls of the thread so far, as the kernel counts them, where it may be asked.

@@ -152,6 +152,8 @@ fn summarise(
         syscalls_per_mib: totals.per_mebibyte(totals.sum(|received| received.system_calls)),
         measured_syscalls_per_mib: totals.measured_system_calls().map(|calls| totals.per_mebibyte(calls)),
         allocations_per_receive: totals.allocations_per_receive(),
+        cpu_milliseconds_per_mib: totals.cpu_milliseconds_per_mebibyte(),
+        kernel_copied_bytes: prepared.kernel_copied_bytes(),
         path: prepared.path,
         path_reason: prepared.reason.clone(),
         provider: provider.identity().name.clone(),

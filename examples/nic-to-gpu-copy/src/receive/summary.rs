@@ -49,7 +49,10 @@ pub(crate) struct Summary {
     pub(crate) measured_syscalls_per_mib: Option<f64>,
     /// Heap allocations per receive, after the first few.
     pub(crate) allocations_per_receive: f64,
-    /// The way the payload took: devmem-tcp, copy or host.
+    /// Processor time of the receiving threads per MiB, in milliseconds, for all that they did: without looking at the
+    /// payload (`--discard`) that of receiving.
+    pub(crate) cpu_milliseconds_per_mib: f64,
+    /// The way the payload took: devmem-tcp, zcrx, copy or host.
     pub(crate) path: &'static str,
     /// Why, where the tool chose.
     pub(crate) path_reason: Option<String>,
@@ -76,6 +79,8 @@ pub(crate) struct Summary {
     /// Bytes that the CPU copied: with `--gather` payload, to its place in the file; on the path copy all, into the
     /// buffer.
     pub(crate) cpu_copied_bytes: u64,
+    /// Bytes that the kernel copied into the buffer; null where it does not count them.
+    pub(crate) kernel_copied_bytes: Option<u64>,
     #[serde(flatten)]
     pub(crate) gather: GatherSummary,
     /// The kernel's release.
@@ -120,6 +125,11 @@ impl Totals {
 
     pub(crate) fn measured_system_calls(&self) -> Option<u64> {
         self.received.iter().map(|received| received.measured_system_calls).sum()
+    }
+
+    pub(crate) fn cpu_milliseconds_per_mebibyte(&self) -> f64 {
+        let time: Duration = self.received.iter().map(|received| received.cpu_time).sum();
+        1e3 * time.as_secs_f64() / (self.bytes() as f64 / MEBIBYTE).max(f64::MIN_POSITIVE)
     }
 
     pub(crate) fn allocations_per_receive(&self) -> f64 {
@@ -271,7 +281,14 @@ impl fmt::Display for Summary {
         if let Some(measured) = self.measured_syscalls_per_mib {
             write!(f, " ({measured:.2} with verification, counted by the kernel)")?;
         }
-        writeln!(f, ", {:.2} allocations per receive", self.allocations_per_receive)?;
+        writeln!(
+            f,
+            ", {:.2} allocations per receive, {:.2} ms of the CPU per MiB",
+            self.allocations_per_receive, self.cpu_milliseconds_per_mib
+        )?;
+        if let Some(copied) = self.kernel_copied_bytes {
+            writeln!(f, "copied     {copied} bytes by the kernel")?;
+        }
         if let Some(truth) = &self.ground_truth {
             writeln!(
                 f,

@@ -1,18 +1,18 @@
 //! Choosing the way of the payload, and setting the NIC up for it.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::Result;
 use devmem_provider::dma_buf::Mapping;
 use devmem_provider::{Buffer, DmaBuf, Error, ErrorKind, Pin, Require, ResidencyEvidence};
-use devmem_receive::devmem::Binding;
 use devmem_receive::nic::{self, Flow, Nic, Plan, Queues};
+use devmem_receive::path::{self, Binding};
 
 use super::connection::Way;
 use crate::arguments::{Demand, Path, ReceiveOptions};
 
-/// The names of the ways, as the summary tells them.
-const DEVMEM_TCP: &str = "devmem-tcp";
+/// The names of the other ways, as the summary tells them.
 const COPY: &str = "copy";
 const HOST: &str = "host";
 
@@ -33,28 +33,33 @@ impl Prepared {
     /// Takes the way that was asked for.
     pub(crate) fn choose(options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self> {
         match options.path {
-            Path::DevmemTcp => Ok(Self::devmem_tcp(options, buffer)?),
+            Path::DevmemTcp => Ok(Self::device(path::Path::DevmemTcp, options, buffer)?),
+            Path::Zcrx => Ok(Self::device(path::Path::Zcrx, options, buffer)?),
             Path::Copy => Ok(Self::host(COPY, options, buffer, None)?),
             Path::Host => Ok(Self::host(HOST, options, buffer, None)?),
-            Path::Auto => match Self::devmem_tcp(options, buffer) {
-                Ok(prepared) => {
-                    let reason =
-                        format!("{} can receive into device memory", prepared.nic_name().unwrap_or_default());
-                    Ok(Self { reason: Some(reason), ..prepared })
-                }
-                // Anything but a lack on the machine's side is the user's to mend.
-                Err(error) if is_lack(&error) => Ok(Self::host(
-                    COPY,
-                    options,
-                    buffer,
-                    Some(format!("devmem-tcp is not possible: {error}")),
-                )?),
-                Err(error) => Err(error.into()),
-            },
+            Path::Auto => Self::first_possible(options, buffer),
         }
     }
 
-    fn devmem_tcp(options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self, Error> {
+    /// The first way that is possible.
+    fn first_possible(options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self> {
+        let mut reason = String::new();
+        for path in path::Path::ALL {
+            match Self::device(path, options, buffer) {
+                Ok(prepared) => {
+                    let nic = prepared.nic_name().unwrap_or_default();
+                    write!(reason, "{nic} can receive into device memory")?;
+                    return Ok(Self { reason: Some(reason), ..prepared });
+                }
+                // Anything but a lack on the machine's side is the user's to mend.
+                Err(error) if is_lack(&error) => write!(reason, "{path} is not possible: {error}; ")?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self::host(COPY, options, buffer, Some(reason.trim_end_matches("; ").to_owned()))?)
+    }
+
+    fn device(path: path::Path, options: &ReceiveOptions, buffer: &dyn Buffer) -> Result<Self, Error> {
         let selector = match &options.nic {
             Some(nic) => nic.clone(),
             None if options.listen.ip().is_unspecified() => {
@@ -77,14 +82,14 @@ impl Prepared {
             Demand::Anywhere => Require::Anywhere,
             Demand::DeviceLocal => Require::DeviceLocal,
         };
-        let pin = nic.pin(buffer, require)?;
+        let pin = nic.pin_by(path, buffer, require)?;
         Ok(Self {
             dma_buf: pin.dma_buf().try_clone()?,
             before: pin.residency_before().clone(),
             after: pin.residency().clone(),
             pin: Some(pin),
             nic: Some(nic),
-            path: DEVMEM_TCP,
+            path: path.name(),
             reason: None,
         })
     }
@@ -98,7 +103,7 @@ impl Prepared {
         if options.require == Demand::DeviceLocal {
             return Err(Error::new(ErrorKind::InvalidInput, "demand device-local memory")
                 .because(format!("on the path {path} the NIC does not write into the buffer"))
-                .remedy("use --path devmem-tcp"));
+                .remedy("use --path devmem-tcp or zcrx"));
         }
         let residency = buffer.residency()?;
         Ok(Self {
@@ -123,6 +128,11 @@ impl Prepared {
 
     pub(crate) fn nic_name(&self) -> Option<String> {
         self.nic.as_ref().map(|nic| nic.nic().name().to_owned())
+    }
+
+    /// Bytes that the kernel copied into the buffer, where it counts them.
+    pub(crate) fn kernel_copied_bytes(&self) -> Option<u64> {
+        self.pin.as_ref()?.copied_bytes()
     }
 
     pub(crate) fn queues(&self) -> Vec<u32> {

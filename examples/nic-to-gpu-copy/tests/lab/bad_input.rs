@@ -66,7 +66,7 @@ const TABLE: &[Row] = &[
     row("unknown heap", &["--provider", "dma-heap:cma"], &["dma-heap:cma", "this machine has"]),
     row("unknown provider to gather", &["--gather=voodoo"], &["voodoo", "this machine has udmabuf"]),
     row("no GPU to gather", &["--gather=amdgpu"], &["no DRM device"]),
-    row("gather what is in no buffer", &["--gather", "--path", "host"], &["use --path devmem-tcp"]),
+    row("gather what is in no buffer", &["--gather", "--path", "host"], &["use --path devmem-tcp, zcrx"]),
     row("size not page-aligned", &["--size", "5000"], &["multiple of 4096", "ask for 4096 or 8192"]),
     row("size 0", &["--size", "0"], &["0 bytes", "ask for a multiple"]),
     // Kernels since 7.3 have no limit unless somebody sets one.

@@ -15,7 +15,7 @@ const ADDRESS_V6: &str = "[fd77::1]:5201";
 const MEBIBYTE: usize = 1 << 20;
 
 /// Every byte in the buffer, and the lab saw it there.
-fn all_in_buffer(summary: &Value) -> Outcome {
+pub(crate) fn all_in_buffer(summary: &Value) -> Outcome {
     let truth = &summary["ground_truth"];
     ensure!(summary["sha256_match"] == true, "{summary}");
     ensure!(summary["linear_bytes"] == 0, "{summary}");

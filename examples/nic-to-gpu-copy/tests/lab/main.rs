@@ -13,6 +13,7 @@ mod nic_changes;
 mod restore;
 mod topology;
 mod xdp;
+mod zcrx;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,17 @@ const TESTS: &[Test] = &[
     ("copies::the_output_is_the_file", copies::the_output_is_the_file),
     ("copies::an_empty_file", copies::an_empty_file),
     ("copies::few_system_calls_and_no_allocations", copies::few_system_calls_and_no_allocations),
+    ("zcrx::one_connection", zcrx::one_connection),
+    ("zcrx::a_dma_heap", zcrx::a_dma_heap),
+    ("zcrx::eight_connections_over_one_queue", zcrx::eight_connections_over_one_queue),
+    ("zcrx::a_buffer_that_is_exhausted_again_and_again", zcrx::a_buffer_that_is_exhausted_again_and_again),
+    ("zcrx::lost_and_reordered_packets", zcrx::lost_and_reordered_packets),
+    ("zcrx::gathered_by_the_cpu", zcrx::gathered_by_the_cpu),
+    ("zcrx::few_system_calls_and_no_allocations", zcrx::few_system_calls_and_no_allocations),
+    ("zcrx::payload_in_the_header_buffer_is_an_error", zcrx::payload_in_the_header_buffer_is_an_error),
+    ("zcrx::packets_on_the_wrong_queue_are_an_error", zcrx::packets_on_the_wrong_queue_are_an_error),
+    ("zcrx::four_queues_are_refused", zcrx::four_queues_are_refused),
+    ("zcrx::device_local_memory_from_udmabuf_is_refused", zcrx::device_local_memory_from_udmabuf_is_refused),
     ("gathers::one_connection", gathers::one_connection),
     ("gathers::eight_connections_over_four_queues", gathers::eight_connections_over_four_queues),
     ("gathers::ipv6_into_a_dma_heap", gathers::ipv6_into_a_dma_heap),

@@ -50,6 +50,12 @@ pub(crate) fn a_tree_over_eight_connections() -> Outcome {
     all_by_the_device(&summary)
 }
 
+pub(crate) fn one_connection_by_zcrx() -> Outcome {
+    let summary = copy(64 * MEBIBYTE, &["--path", "zcrx", "--provider", SOFTWARE, "--gather"], &[])?;
+    ensure!(summary["path"] == "zcrx" && summary["kernel_copied_bytes"] == 0, "{summary}");
+    all_by_the_device(&summary)
+}
+
 pub(crate) fn from_udmabuf() -> Outcome {
     all_by_the_device(&copy(8 * MEBIBYTE + 1, &["--provider", "udmabuf", GATHER], &["--digest", "tree"])?)
 }

@@ -21,6 +21,7 @@ type Test = (&'static str, fn() -> guest::Outcome);
 const TESTS: &[Test] = &[
     ("gathers::one_connection", gathers::one_connection),
     ("gathers::a_tree_over_eight_connections", gathers::a_tree_over_eight_connections),
+    ("gathers::one_connection_by_zcrx", gathers::one_connection_by_zcrx),
     ("gathers::from_udmabuf", gathers::from_udmabuf),
     ("gathers::from_a_dma_heap", gathers::from_a_dma_heap),
     ("gathers::from_amdgpu", gathers::from_amdgpu),

@@ -1,9 +1,9 @@
 //! Devmem TCP: binding buffers to queues, and receiving into them.
 
 mod bind;
-mod privilege;
+pub(crate) mod privilege;
 pub(crate) mod sender;
-mod setup;
+pub(crate) mod setup;
 mod streams;
 
 use crate::harness::{Test, tests};

@@ -6,7 +6,7 @@ use std::process::Child;
 
 use devmem_provider::dma_buf::{Access, Mapping};
 use devmem_provider::{Buffer, Pin, Request, Require};
-use devmem_receive::devmem::{Binding, Parts, Stream, StreamOptions};
+use devmem_receive::devmem::{Binding, Stream, StreamOptions};
 use devmem_receive::nic::Prepared;
 use devmem_receive::stream::{Fragment, Part};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -57,7 +57,7 @@ impl Setup {
 }
 
 /// Accepts a connection. A queue without pages would keep the test waiting for ever.
-fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
+pub(crate) fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
     let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     ensure!(poll(&mut ready, ACCEPT_TIMEOUT_MS)? == 1, "nobody connected");
     Ok(listener.accept()?.0)
@@ -104,8 +104,8 @@ impl Drop for Incoming {
 }
 
 /// Compares what was received with what the sender sends at `position`.
-pub(crate) fn check(
-    parts: Parts<'_>,
+pub(crate) fn check<'stream>(
+    parts: impl Iterator<Item = Part<'stream>>,
     mut position: u64,
     mapping: &Mapping,
 ) -> Result<(Vec<Fragment>, u64), Failure> {

@@ -59,7 +59,7 @@ impl Gatherer {
         let Some(choice) = &options.gather else { return Ok(None) };
         if options.path == Path::Host {
             bail!(
-                "cannot gather on the path host, where no payload comes to a buffer; use --path devmem-tcp or copy"
+                "cannot gather on the path host, where no payload comes to a buffer; use --path devmem-tcp, zcrx or copy"
             );
         }
         let provider = match choice {
