@@ -168,6 +168,12 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// The page at an address, and how many bytes follow in it.
+    pub(crate) fn page(&self, address: u64) -> Option<(Page, u64)> {
+        let Stretch { backing, offset, length, .. } = self.stretch(address).ok()?;
+        Some((backing.page(offset), length.min(super::PAGE_SIZE - offset % super::PAGE_SIZE)))
+    }
+
     /// Stores two bytes at once, in memory order, after all writes before.
     ///
     /// # Errors
