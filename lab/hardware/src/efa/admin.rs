@@ -96,9 +96,7 @@ impl Efa {
             }
         };
         let State { rings, registers, .. } = state;
-        if let Err(error) =
-            rings.complete(registers, &self.memory, entry.identifier, status as u8, &answer)
-        {
+        if let Err(error) = rings.complete(registers, &self.memory, entry.identifier, status as u8, &answer) {
             self.misuse(format_args!("completion of a command: {error}"));
         }
         let vector = state.registers.get(Register::AdminCompletionCapabilities) >> 24;
@@ -135,7 +133,10 @@ impl Efa {
             Command::CreateAddressHandle { gid, domain } => {
                 require(state.domains.get(domain).is_some(), || missing("protection domain", domain))?;
                 let handle = state.address_handles.add(AddressHandle { gid, domain });
-                handle.filter(|handle| *handle != NO_ADDRESS_HANDLE).map(number).ok_or_else(|| full("address handle"))
+                handle
+                    .filter(|handle| *handle != NO_ADDRESS_HANDLE)
+                    .map(number)
+                    .ok_or_else(|| full("address handle"))
             }
             Command::DestroyAddressHandle { handle, domain } => {
                 let known = state.address_handles.get(handle).filter(|known| known.domain == domain);
@@ -187,8 +188,7 @@ impl Efa {
             }
             Command::CreateEventQueue(create) => self.create_event_queue(state, &create),
             Command::DestroyEventQueue { queue } => {
-                let used =
-                    state.completion_queues.iter().any(|(_, other)| other.event_queue == Some(queue));
+                let used = state.completion_queues.iter().any(|(_, other)| other.event_queue == Some(queue));
                 require(!used, || in_use("event queue", queue))?;
                 let removed = state.event_queues.remove(queue);
                 removed.map(|_| Vec::new()).ok_or_else(|| missing("event queue", queue))

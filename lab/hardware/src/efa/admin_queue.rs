@@ -212,7 +212,10 @@ mod tests {
         assert_eq!(rings.notify(&registers, &memory, 4, 0), Ok(false), "no ring");
         registers.set(Register::AsyncEventLow, 0x3000);
         registers.set(Register::AsyncEventCapabilities, 64 << 16 | 2);
-        assert_eq!([(); 3].map(|()| rings.notify(&registers, &memory, 4, 9)), [Ok(true), Ok(true), Ok(false)]);
+        assert_eq!(
+            [(); 3].map(|()| rings.notify(&registers, &memory, 4, 9)),
+            [Ok(true), Ok(true), Ok(false)]
+        );
         registers.set(Register::AsyncEventConsumer, 2);
         assert_eq!(rings.notify(&registers, &memory, 4, 10), Ok(true));
         let bytes: [u8; 16] = memory.read_array(0x3000).unwrap();

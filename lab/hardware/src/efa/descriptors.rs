@@ -62,11 +62,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     fn parse(fields: Fields<'_>, at: usize) -> Buffer {
-        Buffer {
-            length: fields.u32(at),
-            key: fields.u32(at + 4) & KEY_MASK,
-            address: fields.u64(at + 8),
-        }
+        Buffer { length: fields.u32(at), key: fields.u32(at + 4) & KEY_MASK, address: fields.u64(at + 8) }
     }
 }
 
@@ -133,8 +129,7 @@ impl SendRequest {
     pub(super) fn parse(bytes: &[u8; SEND_SIZE]) -> Result<SendRequest, BadRequest> {
         let fields = Fields(bytes);
         let (id, first, second) = (fields.u16(0), fields.u8(2), fields.u8(3));
-        let refuse =
-            |status| BadRequest { id, operation: first & control1::OPERATION & 0x7, status };
+        let refuse = |status| BadRequest { id, operation: first & control1::OPERATION & 0x7, status };
         let operation = match first & control1::OPERATION {
             0 => Operation::Send,
             1 => Operation::RdmaRead,
@@ -161,11 +156,7 @@ impl SendRequest {
             (Operation::Send, false) => Data::Buffers(buffers(32, SEND_BUFFERS)?),
             (_, true) => return Err(refuse(CompletionStatus::UnsupportedOperation)),
             (_, false) => Data::Rdma {
-                remote: RemoteMemory {
-                    length: fields.u32(32),
-                    key: fields.u32(36),
-                    address: fields.u64(40),
-                },
+                remote: RemoteMemory { length: fields.u32(32), key: fields.u32(36), address: fields.u64(40) },
                 local: buffers(48, RDMA_BUFFERS)?,
             },
         };
@@ -197,11 +188,7 @@ impl ReceiveDescriptor {
         let control = fields.u32(12);
         ReceiveDescriptor {
             id: fields.u16(8),
-            buffer: Buffer {
-                length: fields.u16(10).into(),
-                key: control & KEY_MASK,
-                address: fields.u64(0),
-            },
+            buffer: Buffer { length: fields.u16(10).into(), key: control & KEY_MASK, address: fields.u64(0) },
             first: control & 1 << 30 != 0,
             last: control & 1 << 31 != 0,
         }
@@ -306,7 +293,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_by_a_status() {
-        let status = |control, length| SendRequest::parse(&entry(control, length, &[])).map_err(|bad| bad.status);
+        let status =
+            |control, length| SendRequest::parse(&entry(control, length, &[])).map_err(|bad| bad.status);
         assert_eq!(status([0x83, 0x1c], 0), Err(CompletionStatus::UnsupportedOperation));
         assert_eq!(status([0x00, 0x1c], 0), Err(CompletionStatus::QueuePairInternalError));
         assert_eq!(status([0x80, 0x14], 0), Err(CompletionStatus::QueuePairInternalError));

@@ -1,10 +1,8 @@
 //! Queue pairs: their states, and what was posted to their queues.
 
 use super::command::{CreateQueuePair, ModifyQueuePair, queue_pair_flag};
-use super::descriptors::{
-    RECEIVE_SIZE, ReceiveDescriptor, SEND_SIZE,
-};
-use crate::bus::{AddressSpace, DmaError, DeviceMemory};
+use super::descriptors::{RECEIVE_SIZE, ReceiveDescriptor, SEND_SIZE};
+use crate::bus::{AddressSpace, DeviceMemory, DmaError};
 
 /// Queue pairs that there may be.
 pub(super) const MAXIMUM_QUEUE_PAIRS: usize = 256;
@@ -195,7 +193,8 @@ impl QueuePair {
     /// # Errors
     /// What cannot be, in words; nothing is changed then.
     pub(super) fn modify(&mut self, modify: &ModifyQueuePair) -> Result<(), String> {
-        if modify.current_state.is_some_and(|number| QueuePairState::from_number(number) != Some(self.state)) {
+        if modify.current_state.is_some_and(|number| QueuePairState::from_number(number) != Some(self.state))
+        {
             return Err(format!("a queue pair in state {:?}, not {:?}", self.state, modify.current_state));
         }
         if let Some(number) = modify.state {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::command::{ListPlace, RegisterRegion, permission};
+use super::command::{RegisterRegion, permission};
 use super::page_list::{self, PageListError};
 use super::table::Table;
 use crate::bus::{AddressSpace, DmaError, Page, Residence};
@@ -93,13 +93,15 @@ impl Region {
         if physical {
             return Err(RegisterError::Physical);
         }
-        if permissions & !(permission::LOCAL_WRITE | permission::REMOTE_WRITE | permission::REMOTE_READ) != 0 {
+        if permissions & !(permission::LOCAL_WRITE | permission::REMOTE_WRITE | permission::REMOTE_READ) != 0
+        {
             return Err(RegisterError::Permissions(permissions));
         }
         let size = 1u64.checked_shl(page_shift.into()).filter(|size| PAGE_SIZES & size != 0);
         let size = size.ok_or(RegisterError::PageSize(page_shift))?;
         let in_first = address & (size - 1);
-        let span = length.checked_add(in_first).filter(|_| length > 0 && address.checked_add(length).is_some());
+        let span =
+            length.checked_add(in_first).filter(|_| length > 0 && address.checked_add(length).is_some());
         let count = span.ok_or(RegisterError::Length(length))?.div_ceil(size);
         if count > room {
             return Err(RegisterError::Full);
@@ -251,7 +253,9 @@ impl Regions {
         let key = if what.remote { what.key & !REMOTE } else { what.key };
         let is_kind = what.remote == (what.key & REMOTE != 0);
         let region = self.find(key).filter(|region| {
-            is_kind && region.domain == what.domain && region.permissions & what.permissions == what.permissions
+            is_kind
+                && region.domain == what.domain
+                && region.permissions & what.permissions == what.permissions
         });
         region.and_then(|region| region.stretches(what.address, what.length)).ok_or(UseError::Refused)
     }
@@ -299,7 +303,7 @@ impl RegisterRegion {
     /// A region of these pages, for tests.
     #[cfg(test)]
     pub(super) fn of(pages: [u64; 4], address: u64, length: u64, permissions: u8) -> RegisterRegion {
-        let pages = ListPlace::Inline(pages);
+        let pages = super::command::ListPlace::Inline(pages);
         RegisterRegion { domain: 0, pages, length, page_shift: 12, physical: false, permissions, address }
     }
 }

@@ -25,7 +25,11 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 enum Front {
     Ready(Box<Outgoing>),
     /// It fails without the other device being asked.
-    Failed { id: u16, operation: u8, status: CompletionStatus },
+    Failed {
+        id: u16,
+        operation: u8,
+        status: CompletionStatus,
+    },
 }
 
 /// A request that the other device is to be asked.
@@ -282,7 +286,9 @@ impl Efa {
     /// Completes everything that is posted to a queue pair that went into the error state.
     pub(super) fn flush(&self, state: &mut State, number: u16) {
         while let Some(pair) = state.queue_pairs.get(number) {
-            let Some(Front::Failed { id, operation, status }) = self.front(state, pair, number) else { break };
+            let Some(Front::Failed { id, operation, status }) = self.front(state, pair, number) else {
+                break;
+            };
             self.finish(state, number, id, operation, status, true);
         }
         self.flush_receives(state, number);

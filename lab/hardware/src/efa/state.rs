@@ -1,9 +1,7 @@
 //! What changes in a device while it runs.
 
 use super::admin_queue::AdminRings;
-use super::completion_queue::{
-    CompletionQueue, EventQueue, MAXIMUM_COMPLETION_QUEUES, MAXIMUM_EVENT_QUEUES,
-};
+use super::completion_queue::{CompletionQueue, EventQueue, MAXIMUM_COMPLETION_QUEUES, MAXIMUM_EVENT_QUEUES};
 use super::description::{MAXIMUM_ADDRESS_HANDLES, MAXIMUM_DOMAINS};
 use super::doorbell;
 use super::fabric::Gid;

@@ -81,7 +81,8 @@ impl Counters {
             _ => return None,
         };
         let empty = Structure::new(values.len() * 8);
-        let whole = values.iter().enumerate().fold(empty, |bytes, (index, value)| bytes.u64(index * 8, *value));
+        let whole =
+            values.iter().enumerate().fold(empty, |bytes, (index, value)| bytes.u64(index * 8, *value));
         Some(whole.bytes())
     }
 }
