@@ -16,8 +16,8 @@ pub(super) const MAXIMUM_PAGES: u64 = 1 << 22;
 /// Page sizes that a region may have: powers of two from 4 KiB to 2 GiB, one bit for each.
 pub(super) const PAGE_SIZES: u64 = 0xffff_f000;
 
-/// Tells the remote key of a region from its local key.
-const REMOTE: u32 = 1 << 24;
+/// Tells the remote key of a region from its local key, of which queues have 24 bits.
+const REMOTE: u32 = 1 << 15;
 /// Where the count of registrations begins in a key, by which the key of a region that is gone is known.
 const GENERATION_SHIFT: u32 = 16;
 
