@@ -162,7 +162,7 @@ fn what_goes_wrong_is_told_in_completions() {
     assert_eq!(status(Send { remote: Some((99, remote_key, target)), ..write }), 6, "other lengths");
     assert_eq!(status(Send { remote: Some((100, target_key, target)), ..write }), 7, "not the remote key");
     assert_eq!(status(Send { remote: Some((100, remote_key, target + 8093)), ..write }), 7);
-    let (_, read_only) = there.driver.register(&[target, target, target], 0, 8192, 4);
+    let (_, read_only) = there.driver.register(&[target, target], 0, 8192, 4);
     assert_eq!(status(Send { remote: Some((100, read_only, 0)), ..write }), 7, "not for writing");
     let read = Send { operation: 1, remote: Some((100, read_only, 0)), ..write };
     assert_eq!(status(read), 0);
