@@ -24,7 +24,8 @@ fn main() {
     let program = std::env::current_exe().unwrap();
     // This processor is one whose devices the kernel lets reach each other.
     let machine = Machine::new().gpu("amdgpu").rdma("efa").rdma("efa:rdma-read=off").cpu("EPYC");
-    let outcome = machine.command([program.to_str().unwrap()]).run().unwrap();
+    let machine = machine.command([program.to_str().unwrap()]).kernel_of_environment().unwrap();
+    let outcome = machine.run().unwrap();
     assert!(outcome.is_success(), "{}", outcome.report());
     println!("{}", outcome.stdout_text());
 }

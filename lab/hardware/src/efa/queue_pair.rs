@@ -346,7 +346,9 @@ mod tests {
         };
         let mut pair = QueuePair::new(&create(), 0, 0).unwrap();
         assert_eq!(pair.take_receive(&memory), Err(NoReceive::Empty));
-        (descriptor(0, 5, 3), descriptor(1, 6, 1), descriptor(2, 6, 2), descriptor(3, 7, 2));
+        for (index, id, flags) in [(0, 5, 3), (1, 6, 1), (2, 6, 2), (3, 7, 2)] {
+            descriptor(index, id, flags);
+        }
         assert!(pair.post_receives(4));
         let taken = pair.take_receive(&memory).unwrap();
         assert_eq!((taken.id, taken.descriptors.len()), (5, 1));

@@ -193,10 +193,8 @@ impl Driver {
     /// Interrupts of a vector since last asked.
     pub(super) fn interrupts(&self, vector: usize) -> u64 {
         let mut count = [0; 8];
-        match (&self.events[vector]).read(&mut count) {
-            Ok(_) => u64::from_ne_bytes(count),
-            Err(_) => 0,
-        }
+        let read = (&self.events[vector]).read_exact(&mut count);
+        read.map_or(0, |()| u64::from_ne_bytes(count))
     }
 
     /// Executes a command; its status and its answer.
