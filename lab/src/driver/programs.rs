@@ -25,7 +25,7 @@ pub(super) fn make_runnable(root: &Path) -> Result<()> {
     // By these names the compiler looks for them.
     for name in ["as", "ld"] {
         let link = root.join("usr/bin").join(name);
-        if !link.exists() {
+        if fs::symlink_metadata(&link).is_err() {
             let target = format!("x86_64-linux-gnu-{name}");
             std::os::unix::fs::symlink(target, &link).context(|| format!("create {}", link.display()))?;
         }
@@ -100,12 +100,15 @@ mod tests {
         make_runnable(&root).unwrap();
         make_runnable(&root).unwrap();
         assert!(fs::read(&program).unwrap().starts_with(b"#!/bin/sh"));
-        let script = "cat /proc/$$/maps > /dev/null; echo $0 \"$1\"";
-        let output = Command::new(&program).args(["-c", script]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(said.trim_end(), program.to_str().unwrap());
-        let output = Command::new(&program).args(["-c", "echo $1 $2", "x", "a b", "c"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "a b c\n");
+        let said = |arguments: &[&str]| {
+            let output = Command::new(&program).args(arguments).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        };
+        assert_eq!(said(&["-c", "echo $0"]), program.to_str().unwrap());
+        assert_eq!(said(&["-c", "echo $1 $2", "x", "a b", "c"]), "a b c");
+        // The loader that runs it is the one beside it.
+        let started = said(&["-c", "readlink /proc/$$/exe"]);
+        assert!(started.ends_with("usr/lib64/ld-linux-x86-64.so.2"), "{started}");
         assert!(root.join("usr/bin/as").is_symlink());
     }
 }
