@@ -19,7 +19,8 @@ const ALL: u64 = WRITES | access::REMOTE_READ;
 const HERE: u64 = 0x1000_0000;
 const THERE: u64 = 0x2000_0000;
 
-pub(crate) fn run() {
+/// The kernel lets the devices reach the GPU.
+pub(crate) fn peers() {
     let mut names: Vec<String> = fs::read_dir("/sys/class/infiniband")
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -97,6 +98,20 @@ pub(crate) fn run() {
     let [first, _second] = statistics["rdma"].as_array().unwrap().as_slice() else { panic!("{statistics}") };
     assert_eq!((&first["queue_pairs"], &first["completion_queues"]), (&json!(0), &json!(0)));
     println!("{first}");
+}
+
+/// The kernel does not let the devices reach the GPU: the buffer moves, and nobody is told.
+pub(crate) fn strangers() {
+    let device = Device::open(0);
+    let (_gpu, vram) = vram(4 * MEBIBYTE);
+    device.register(&vram, 0, 4 * MEBIBYTE, HERE, ALL).unwrap();
+    let [region] = regions(0).try_into().unwrap();
+    assert_eq!(
+        (&region["guest_ram_bytes"], &region["devices"]),
+        (&json!(4 * MEBIBYTE), &json!({})),
+        "{region}"
+    );
+    println!("the buffer is in guest memory");
 }
 
 /// A mebibyte of a mapping.

@@ -13,19 +13,24 @@ mod uverbs;
 
 use devmem_lab::Machine;
 
+/// What the guest is told of its processor: whether the kernel lets devices on it reach each other.
+const PEERS: &str = "peers";
+const STRANGERS: &str = "strangers";
+
 fn main() {
-    if std::env::var_os("DEVMEM_LAB_GUEST").is_some() {
-        guest::run();
-        return;
-    }
-    if std::env::args().any(|argument| argument == "--list") {
-        return;
+    let argument = std::env::args().nth(1).unwrap_or_default();
+    match argument.as_str() {
+        "--list" => return,
+        PEERS => return guest::peers(),
+        STRANGERS => return guest::strangers(),
+        _ => {}
     }
     let program = std::env::current_exe().unwrap();
-    // This processor is one whose devices the kernel lets reach each other.
-    let machine = Machine::new().gpu("amdgpu").rdma("efa").rdma("efa:rdma-read=off").cpu("EPYC");
-    let machine = machine.command([program.to_str().unwrap()]).kernel_of_environment().unwrap();
-    let outcome = machine.run().unwrap();
-    assert!(outcome.is_success(), "{}", outcome.report());
-    println!("{}", outcome.stdout_text());
+    for (processor, case) in [("EPYC", PEERS), ("max", STRANGERS)] {
+        let machine = Machine::new().gpu("amdgpu").rdma("efa").rdma("efa:rdma-read=off").cpu(processor);
+        let command = [program.to_str().unwrap(), case];
+        let outcome = machine.command(command).kernel_of_environment().unwrap().run().unwrap();
+        assert!(outcome.is_success(), "{case}: {}", outcome.report());
+        println!("{case}: {}", outcome.stdout_text().trim_end());
+    }
 }

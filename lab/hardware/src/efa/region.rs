@@ -13,6 +13,11 @@ use crate::bus::{AddressSpace, DmaError, Page, Residence};
 pub(super) const MAXIMUM_REGIONS: usize = 4096;
 /// Pages of all regions together.
 pub(super) const MAXIMUM_PAGES: u64 = 1 << 22;
+/// Bytes of a region.
+const MAXIMUM_LENGTH: u64 = MAXIMUM_PAGES * 4096;
+/// Where an address cannot be reached, none is expected to be up to the next multiple of this: windows are larger, and the
+/// search ends soon whatever a driver has registered.
+const UNREACHABLE_STEP: u64 = 2 << 20;
 /// Page sizes that a region may have: powers of two from 4 KiB to 2 GiB, one bit for each.
 pub(super) const PAGE_SIZES: u64 = 0xffff_f000;
 
@@ -103,7 +108,7 @@ impl Region {
         let span =
             length.checked_add(in_first).filter(|_| length > 0 && address.checked_add(length).is_some());
         let count = span.ok_or(RegisterError::Length(length))?.div_ceil(size);
-        if count > room {
+        if count > room || length > MAXIMUM_LENGTH {
             return Err(RegisterError::Full);
         }
         let pages = page_list::read(memory, pages, count as usize)?;
@@ -152,8 +157,7 @@ impl Region {
             while done < length {
                 let here = address.wrapping_add(done);
                 let Some((page, bytes)) = memory.page(here) else {
-                    let to_page_end = 4096 - (here & 4095);
-                    let bytes = to_page_end.min(length - done);
+                    let bytes = (UNREACHABLE_STEP - here % UNREACHABLE_STEP).min(length - done);
                     place.unreachable_bytes += bytes;
                     done += bytes;
                     continue;
@@ -386,7 +390,10 @@ mod tests {
         }
         assert_eq!(error(RegisterRegion { permissions: 8, ..good.clone() }), RegisterError::Permissions(8));
         assert_eq!(error(RegisterRegion { physical: true, ..good.clone() }), RegisterError::Physical);
-        assert_eq!(error(RegisterRegion { length: 1 << 50, ..good.clone() }), RegisterError::Full);
+        for (length, page_shift) in [(1 << 50, 12), ((16 << 30) + 1, 31)] {
+            let register = RegisterRegion { length, page_shift, ..good.clone() };
+            assert_eq!(error(register), RegisterError::Full);
+        }
         let unaligned = RegisterRegion::of([0x10008; 4], 0, 0x1000, 0);
         assert_eq!(error(unaligned), RegisterError::Unaligned { index: 0, address: 0x10008 });
         assert_eq!(regions.count(), 0);
