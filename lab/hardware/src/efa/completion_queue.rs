@@ -240,8 +240,9 @@ mod tests {
         assert_eq!(queue.post(&completion(1), &memory), Ok(false));
         assert!(!queue.doorbell(1), "not armed");
         assert!(queue.doorbell(1 << 31 | 1), "one was not seen");
-        assert!(!queue.doorbell(1 << 31 | 2));
-        assert_eq!(queue.post(&completion(2), &memory), Ok(true));
+        assert_eq!(queue.post(&completion(2), &memory), Ok(false), "that was told at once");
+        assert!(!queue.doorbell(1 << 31 | 3));
+        assert_eq!(queue.post(&completion(3), &memory), Ok(true));
     }
 
     #[test]
