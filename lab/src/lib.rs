@@ -22,6 +22,7 @@
 
 mod cache;
 mod child;
+mod driver;
 mod error;
 mod fetch;
 mod guest;

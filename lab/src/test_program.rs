@@ -40,6 +40,18 @@ impl TestProgram {
         self
     }
 
+    /// See [`Machine::rdma`].
+    pub fn rdma(mut self, specification: &str) -> Self {
+        self.machine = self.machine.rdma(specification);
+        self
+    }
+
+    /// See [`Machine::cpu`].
+    pub fn cpu(mut self, model: &str) -> Self {
+        self.machine = self.machine.cpu(model);
+        self
+    }
+
     /// See [`Machine::vulkan`].
     pub fn vulkan(mut self) -> Self {
         self.machine = self.machine.vulkan();

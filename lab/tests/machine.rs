@@ -126,6 +126,7 @@ fn the_program_passes_streams_and_the_exit_code_on() {
 fn mistakes_are_told_before_anything_is_started() {
     for (machine, words) in [
         (machine("true").nic("e1000"), "--nic e1000"),
+        (machine("true").rdma("mlx5"), "--rdma mlx5"),
         (machine("true").switch("drop=2"), "--switch drop=2"),
         (machine("true").kernel("seven"), "neither a version"),
         (machine("true").memory(3 << 20), "at least"),

@@ -16,6 +16,8 @@ pub struct HardwareConfig {
     pub nics: Vec<NicConfig>,
     /// The GPUs, in the order of their functions, which come after those of the NICs.
     pub gpus: Vec<GpuConfig>,
+    /// The RDMA devices, in the order of their functions, which come last.
+    pub rdma: Vec<RdmaConfig>,
     /// What the switch between them does wrong from the start.
     pub faults: SwitchFaults,
     /// Tell standard error about commands, resets and misuse as they happen.
@@ -77,6 +79,27 @@ impl Default for NicConfig {
             rss: true,
             backlog_kib: 16 * 1024,
         }
+    }
+}
+
+/// An emulated EFA, an RDMA device.
+///
+/// As text: `efa`, or `efa:` and settings divided by commas, for example `efa:mtu=4096,rdma-write=off`. The settings are
+/// named in the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RdmaConfig {
+    /// `mtu`: bytes of a message that is sent, at most, 256 to 9216. RDMA reads and writes are not bound by it.
+    pub mtu: u16,
+    /// `rdma-read=on|off`: whether RDMA reads are offered, which first devices did not.
+    pub rdma_read: bool,
+    /// `rdma-write=on|off`: whether RDMA writes are.
+    pub rdma_write: bool,
+}
+
+impl Default for RdmaConfig {
+    fn default() -> RdmaConfig {
+        RdmaConfig { mtu: 8928, rdma_read: true, rdma_write: true }
     }
 }
 
@@ -197,6 +220,39 @@ impl FromStr for NicConfig {
     }
 }
 
+impl RdmaConfig {
+    /// Checks the ranges of the values.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first value that is out of its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check("mtu", (256..=9216).contains(&self.mtu), self.mtu, "256 to 9216")
+    }
+}
+
+impl FromStr for RdmaConfig {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<RdmaConfig, ConfigError> {
+        let (kind, settings) = text.split_once(':').unwrap_or((text, ""));
+        check("rdma", kind == "efa", kind, "efa, the only kind there is")?;
+        let mut config = RdmaConfig::default();
+        for_each_setting(settings, |name, value| {
+            match name {
+                "mtu" => config.mtu = number(name, value)?,
+                "rdma-read" => config.rdma_read = switch(name, value)?,
+                "rdma-write" => config.rdma_write = switch(name, value)?,
+                _ => {
+                    return Err(error("setting of an RDMA device", name, "mtu, rdma-read or rdma-write"));
+                }
+            }
+            Ok(())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
 impl FromStr for SwitchFaults {
     type Err = ConfigError;
 
@@ -273,6 +329,16 @@ mod tests {
             "gve:mtu",
         ] {
             assert!(wrong.parse::<NicConfig>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rdma_devices_from_text() {
+        assert_eq!("efa".parse(), Ok(RdmaConfig::default()));
+        let config: RdmaConfig = "efa:mtu=1024,rdma-write=off".parse().unwrap();
+        assert_eq!(config, RdmaConfig { mtu: 1024, rdma_read: true, rdma_write: false });
+        for wrong in ["gve", "efa:mtu=100", "efa:queues=1", "efa:rdma-read"] {
+            assert!(wrong.parse::<RdmaConfig>().is_err(), "{wrong}");
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `{"op":"switch","drop":0.01,"reorder":0,"duplicate":0,"delay_us":0,"seed":7}`, all optional | `{}` |
 //! | `{"op":"link","nic":0,"up":false}` | `{}` |
 //! | `{"op":"statistics"}` | [`statistics`](Request::Statistics) |
+//! | `{"op":"rdma_regions","rdma":0}` | [`rdma_regions`](Request::RdmaRegions) |
 //! | `{"op":"nic_fault","nic":0,"fault":"linear","bytes":16}` | `{}` |
 //! | `{"op":"nic_fault","nic":0,"fault":"steering","every":20}` | `{}` |
 //! | `{"op":"nic_fault","nic":0,"fault":"none"}` | `{}` |
@@ -48,14 +49,16 @@ pub enum Request {
         #[serde(default)]
         tcp_destination_port: Option<u16>,
     },
-    /// Tells where the payload of TCP and UDP packets went that NICs received since.
+    /// Tells where the payload went since, of TCP and UDP packets that NICs received, and of messages and RDMA that
+    /// RDMA devices wrote to memory.
     ///
     /// Reply: `{"dmabuf_bytes":…,"elsewhere_bytes":…,"guest_ram_bytes":…,"device_window_bytes":…,
-    /// "devices":{"gpu0":bytes},"header_buffer_bytes":…,"repeated_bytes":…,"buffers":{"name":bytes},"nics":[…]}`,
-    /// each of `nics` with the same fields. `dmabuf_bytes` went to located buffers and `elsewhere_bytes` did not;
+    /// "devices":{"gpu0":bytes},"header_buffer_bytes":…,"repeated_bytes":…,"buffers":{"name":bytes},"nics":[…],
+    /// "rdma":[…]}`, each of `nics` and of `rdma` with the same fields. `dmabuf_bytes` went to located buffers and `elsewhere_bytes` did not;
     /// the same bytes divide into `guest_ram_bytes` and `device_window_bytes`, and these by `devices`. Headers are not counted; payload that a
     /// fault put into header buffers is only in `header_buffer_bytes`. A byte of a TCP stream counts where
-    /// it was written first; bytes that a sender sends again are only in `repeated_bytes`.
+    /// it was written first; bytes that a sender sends again are only in `repeated_bytes`. With a filter, RDMA is not
+    /// counted.
     GroundTruth,
     /// Replaces the faults of the switch; what is left out is off.
     Switch(SwitchFaults),
@@ -66,9 +69,18 @@ pub enum Request {
         /// Whether the link is up.
         up: bool,
     },
-    /// Tells the counters of every NIC and of the switch:
-    /// `{"nics":[{…,"receive_queues":[…],"transmit_queues":[…]}],"switch":{…}}`.
+    /// Tells the counters of every NIC, of every RDMA device and of the switch:
+    /// `{"nics":[{…,"receive_queues":[…],"transmit_queues":[…]}],"rdma":[{…}],"switch":{…}}`.
     Statistics,
+    /// Tells where the memory of an RDMA device's regions is, by the addresses of pages that the driver gave the device:
+    /// what an access by DMA would hit.
+    ///
+    /// Reply: `{"regions":[{"key":…,"address":…,"length":…,"page_size":…,"first_page":…,"guest_ram_bytes":…,
+    /// "device_window_bytes":…,"devices":{"gpu0":bytes},"unreachable_bytes":…}]}`.
+    RdmaRegions {
+        /// Which RDMA device.
+        rdma: usize,
+    },
     /// Lets a NIC make a mistake that real ones are known for.
     NicFault {
         /// Which NIC.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::config::{ConfigError, HardwareConfig, NicConfig};
+use crate::config::{ConfigError, HardwareConfig, NicConfig, RdmaConfig};
 use crate::control::{ControlError, Request, parse_nonce};
+use crate::efa::{self, Efa, Fabric};
 use crate::ethernet::MacAddress;
 use crate::gpu::{self, GpuConfig};
 use crate::ground_truth::{Filter, GroundTruth};
@@ -37,6 +38,22 @@ pub enum Error {
         index: usize,
         /// Which value.
         source: ConfigError,
+    },
+    /// A value of the configuration is out of its range.
+    #[error("RDMA device {index}: {source}")]
+    Rdma {
+        /// Which RDMA device.
+        index: usize,
+        /// Which value.
+        source: ConfigError,
+    },
+    /// The system refused memory for an RDMA device.
+    #[error("cannot make the memory of RDMA device {index}: {source}")]
+    RdmaMemory {
+        /// Which RDMA device.
+        index: usize,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The system refused memory for a GPU.
     #[error("cannot make the memory of {gpu}: {source}")]
@@ -80,6 +97,8 @@ pub struct PciFunction {
 pub struct Hardware {
     functions: Vec<PciFunction>,
     nics: Vec<Arc<Gve>>,
+    rdma: Vec<Arc<Efa>>,
+    fabric: Arc<Fabric>,
     bus: Arc<Bus>,
     switch: Arc<Switch>,
     ground_truth: Arc<GroundTruth>,
@@ -100,9 +119,11 @@ impl Hardware {
         let mut hardware = Hardware {
             functions: Vec::new(),
             nics: Vec::new(),
+            rdma: Vec::new(),
+            fabric: Arc::default(),
             bus: Bus::new(),
             switch: Switch::new(Arc::clone(&clock), config.faults.clone()),
-            ground_truth: Arc::new(GroundTruth::new(config.nics.len())),
+            ground_truth: Arc::new(GroundTruth::new(config.nics.len(), config.rdma.len())),
             misuse: Arc::new(MisuseLog::new(config.trace)),
             clock,
             servers: Vec::new(),
@@ -113,6 +134,10 @@ impl Hardware {
         for (index, gpu) in config.gpus.iter().enumerate() {
             gpu.check().map_err(|source| Error::Gpu { index, source })?;
             hardware.add_gpu(index, gpu, socket_folder)?;
+        }
+        for (index, rdma) in config.rdma.iter().enumerate() {
+            rdma.check().map_err(|source| Error::Rdma { index, source })?;
+            hardware.add_rdma(index, rdma, socket_folder)?;
         }
         Ok(hardware)
     }
@@ -159,6 +184,26 @@ impl Hardware {
         let function = Function::new(device, identity, vectors, memory);
         let mebibytes = config.vram >> 20;
         self.serve(function, &name, format!("GPU {index}, {config}, {mebibytes} MiB"), None, socket_folder)
+    }
+
+    fn add_rdma(&mut self, index: usize, config: &RdmaConfig, socket_folder: &Path) -> Result<(), Error> {
+        let memory = self.bus.address_space();
+        let vectors = Arc::new(Vectors::new(Efa::vector_count()));
+        let connections = efa::Connections {
+            memory: Arc::clone(&memory),
+            vectors: Arc::clone(&vectors),
+            fabric: Arc::clone(&self.fabric),
+            clock: Arc::clone(&self.clock),
+            ground_truth: Arc::clone(&self.ground_truth),
+            misuse: Arc::clone(&self.misuse),
+        };
+        let device = Efa::new(index, config.clone(), connections)
+            .map_err(|source| Error::RdmaMemory { index, source })?;
+        let function = Function::new(Arc::clone(&device) as _, efa::identity(), vectors, memory);
+        let name = format!("efa{index}");
+        self.serve(function, &name, format!("EFA {index}, an RDMA device"), None, socket_folder)?;
+        self.rdma.push(device);
+        Ok(())
     }
 
     fn serve(
@@ -216,7 +261,15 @@ impl Hardware {
             }
             Request::Statistics => {
                 let nics: Vec<_> = self.nics.iter().map(|nic| nic.statistics()).collect();
-                to_json(&json!({ "nics": nics, "switch": self.switch.statistics() }))
+                let rdma: Vec<_> = self.rdma.iter().map(|device| device.statistics()).collect();
+                to_json(&json!({ "nics": nics, "rdma": rdma, "switch": self.switch.statistics() }))
+            }
+            Request::RdmaRegions { rdma } => {
+                let count = self.rdma.len();
+                let device = self.rdma.get(rdma);
+                let missing = || format!("there is no RDMA device {rdma}, the machine has {count}");
+                let device = device.ok_or_else(|| ControlError::new(missing()))?;
+                to_json(&json!({ "regions": device.regions() }))
             }
             Request::NicFault { nic, fault } => {
                 self.nic(nic)?.set_fault(fault);

@@ -11,7 +11,7 @@
 //! - [`bus`]: guest memory, mapped from the descriptors that QEMU hands over, and memory windows of
 //!   emulated devices. All DMA goes through it, so it can tell where every byte went.
 //! - `vfio_user`: the protocol server; `pci`: configuration space, BARs and interrupts of a function.
-//! - `gpu`: the GPU models; `gve`: the NIC model; `ethernet`: packets, checksums, segmentation; `switch`: what joins the NICs.
+//! - `gpu`: the GPU models; `gve`: the NIC model; `efa`: the RDMA device's; `ethernet`: packets, checksums, segmentation; `switch`: what joins the NICs.
 //! - `ground_truth`: where received payload really went, page by page.
 //!
 //! Guests need nothing but their own drivers. QEMU needs, for every [`PciFunction`], the option
@@ -28,6 +28,7 @@ pub mod bus;
 mod clock;
 pub mod config;
 pub mod control;
+mod efa;
 mod ethernet;
 mod gpu;
 mod ground_truth;
@@ -38,7 +39,7 @@ mod pci;
 mod switch;
 mod vfio_user;
 
-pub use config::{ConfigError, HardwareConfig, NicConfig, SwitchFaults};
+pub use config::{ConfigError, HardwareConfig, NicConfig, RdmaConfig, SwitchFaults};
 pub use control::{NicFault, Request};
 pub use ethernet::MacAddress;
 pub use gpu::{Driver, Firmware, GpuConfig, KernelDriver, Part};

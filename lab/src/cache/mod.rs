@@ -8,6 +8,8 @@
 //! ├── vulkan/ID/        Vulkan for the guest, as packages and as archives; `vulkan/current` likewise
 //! ├── headers/ID/       the kernel's headers; `headers/current` likewise
 //! ├── kernels/RELEASE/  vmlinux, configuration, modules
+//! ├── drivers/RELEASE/  modules of drivers that the distribution does not build, built for that kernel
+//! ├── drivers/sources/  what they are built from
 //! ├── base/KEY.cpio     the part of the guest's file system that does not change from run to run
 //! └── kvm.json          whether KVM works on this host, since its last boot
 //! ```
@@ -79,6 +81,14 @@ impl Cache {
 
     pub(crate) fn kernels(&self) -> PathBuf {
         self.root.join("kernels")
+    }
+
+    pub(crate) fn drivers(&self, release: &str) -> PathBuf {
+        self.root.join("drivers").join(release)
+    }
+
+    pub(crate) fn driver_sources(&self) -> PathBuf {
+        self.root.join("drivers/sources")
     }
 
     pub(crate) fn base_archives(&self) -> PathBuf {

@@ -19,6 +19,9 @@ pub(crate) struct Fetch {
     /// Vulkan for the guest too, and the kernel with all drivers
     #[arg(long)]
     vulkan: bool,
+    /// The driver of emulated RDMA devices too, built for the kernel from the distribution's source
+    #[arg(long)]
+    rdma: bool,
     #[command(flatten)]
     kernel: KernelOptions,
     #[command(flatten)]
@@ -58,7 +61,8 @@ impl Fetch {
         let lab = self.source.lab()?;
         let needed = if self.vulkan { Flavour::Generic } else { Flavour::default() };
         let flavour = self.kernel.flavour.unwrap_or(needed);
-        let kernel = lab.fetch(self.kernel.kernel.as_deref(), flavour, self.vulkan, &Bars::new())?;
+        let wish = self.kernel.kernel.as_deref();
+        let kernel = lab.fetch(wish, flavour, self.vulkan, self.rdma, &Bars::new())?;
         let mut out = stdout().lock();
         writeln!(out, "kernel {}", kernel.release())?;
         writeln!(out, "cache  {}", lab.cache().root().display())?;

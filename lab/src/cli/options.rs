@@ -70,6 +70,10 @@ pub(crate) struct MachineOptions {
     /// settings amdgpu:vram=512M,window=128M. May be repeated
     #[arg(long = "gpu", value_name = "GPU")]
     gpus: Vec<String>,
+    /// Adds an emulated RDMA device: efa, or with settings efa:mtu=4096,rdma-write=off. Its driver, which the distribution
+    /// has as source only, is built once for each kernel. May be repeated
+    #[arg(long = "rdma", value_name = "CARD")]
+    rdma: Vec<String>,
     /// Puts Vulkan into the guest: the loader, lavapipe, Mesa's drivers of the emulated GPUs, the validation layer, which
     /// is off unless it is asked for, and vulkaninfo
     #[arg(long)]
@@ -139,9 +143,9 @@ impl MachineOptions {
         !self.gpus.is_empty()
     }
 
-    /// Whether a machine of its own was described: with GPUs, Vulkan or kernel modules.
+    /// Whether a machine of its own was described: with GPUs, RDMA devices, Vulkan or kernel modules.
     pub(crate) fn has_parts(&self) -> bool {
-        self.has_gpus() || self.vulkan || !self.extra_modules.is_empty()
+        self.has_gpus() || !self.rdma.is_empty() || self.vulkan || !self.extra_modules.is_empty()
     }
 
     /// Whether a flavour of the kernel was asked for.
@@ -173,6 +177,7 @@ impl MachineOptions {
         let nics = if asked.is_empty() && !self.no_nic { default_nics } else { &asked };
         machine = nics.iter().fold(machine, |machine, nic| machine.nic(nic));
         machine = self.gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
+        machine = self.rdma.iter().fold(machine, |machine, rdma| machine.rdma(rdma));
         if self.vulkan {
             machine = machine.vulkan();
         }

@@ -1,5 +1,6 @@
 //! Fetches what the lab consists of, or finds it in the cache.
 
+mod drivers;
 mod kernels;
 mod package_set;
 
@@ -10,6 +11,7 @@ use package_set::{HEADERS, is_intact};
 pub(crate) use package_set::{PackageSet, TOOLS, Unpacked, VULKAN};
 
 use crate::cache::{Cache, CacheLock};
+use crate::driver::EFA;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::kernel::names::{Flavour, Release, Wish, offers};
@@ -77,8 +79,8 @@ impl Lab {
     }
 
     /// Brings the tools and a kernel up to date with the mirror, and repairs what is damaged; likewise the packages of
-    /// [`Machine::vulkan`](crate::Machine::vulkan), if they are wanted or in the cache. Without the network, an
-    /// intact cache is enough.
+    /// [`Machine::vulkan`](crate::Machine::vulkan), if they are wanted or in the cache. With `rdma`, builds the driver that
+    /// [`Machine::rdma`](crate::Machine::rdma) needs for the kernel. Without the network, an intact cache is enough.
     ///
     /// # Errors
     /// When something cannot be fetched and is not in the cache.
@@ -87,6 +89,7 @@ impl Lab {
         kernel: Option<&str>,
         flavour: Flavour,
         vulkan: bool,
+        rdma: bool,
         progress: &dyn Progress,
     ) -> Result<Kernel> {
         let wish = Wish::parse(kernel, flavour)?;
@@ -99,7 +102,7 @@ impl Lab {
         let apt = match self.updated_apt(&lock, progress) {
             Ok(apt) => apt,
             Err(error) => {
-                let kernel = self.intact(&wish, &sets).map_err(|_| error)?;
+                let kernel = self.intact(&wish, &sets, rdma).map_err(|_| error)?;
                 progress.step("the package lists cannot be fetched now; what is in the cache is intact");
                 return Ok(kernel);
             }
@@ -107,7 +110,11 @@ impl Lab {
         for set in sets {
             set.fetch(&self.cache, &lock, &apt, progress)?;
         }
-        self.fetch_kernel(&lock, &apt, &wish, progress)
+        let kernel = self.fetch_kernel(&lock, &apt, &wish, progress)?;
+        if rdma && !kernel.has_module(EFA.module)? {
+            self.build_driver(&lock, &apt, &EFA, &kernel, progress)?;
+        }
+        Ok(kernel)
     }
 
     /// The kernels in the cache and, if `ask_mirror`, those on offer; newest first.
@@ -203,7 +210,7 @@ impl Lab {
     }
 
     /// The kernel, if everything is in the cache undamaged.
-    fn intact(&self, wish: &Wish, sets: &[&PackageSet]) -> Result<Kernel> {
+    fn intact(&self, wish: &Wish, sets: &[&PackageSet], rdma: bool) -> Result<Kernel> {
         let missing =
             || Error::DamagedCache { path: self.cache.root().to_owned(), reason: "is not complete".into() };
         if !sets.iter().all(|set| set.is_intact(&self.cache)) {
@@ -211,6 +218,7 @@ impl Lab {
         }
         let kernel = self.cached_kernel(wish)?.ok_or_else(missing)?;
         let folder = self.cache.kernels().join(&kernel.release);
-        if is_intact(&folder) { Ok(kernel) } else { Err(missing()) }
+        let has_drivers = !rdma || kernel.has_module(EFA.module)? || self.has_driver(&EFA, &kernel);
+        if is_intact(&folder) && has_drivers { Ok(kernel) } else { Err(missing()) }
     }
 }

@@ -17,6 +17,14 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Whether its packages, or its own folder of modules, have this module.
+    pub(crate) fn has_module(&self, name: &str) -> crate::Result<bool> {
+        match &self.modules {
+            Some(folder) => Ok(modules::Modules::find(folder, PathBuf::new())?.has(name)),
+            None => Ok(false),
+        }
+    }
+
     /// What `uname -r` says in the guest; for an own build, the file's name.
     #[must_use]
     pub fn release(&self) -> &str {

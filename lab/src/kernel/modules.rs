@@ -42,6 +42,19 @@ impl Modules {
         Ok(Self { files, builtin, decompressed })
     }
 
+    /// Whether there is a module of this name, or it is built into the kernel.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let name = canonical(name);
+        self.files.contains_key(&name) || self.builtin.contains(&name)
+    }
+
+    /// Adds a module that is not in the kernel's packages.
+    pub(crate) fn add(&mut self, file: PathBuf) {
+        if let Some(name) = module_name(&file) {
+            self.files.insert(name, file);
+        }
+    }
+
     /// These modules and all that they depend on, in the order in which they can be loaded. What is
     /// built into the kernel is left out.
     pub(crate) fn in_order(&self, names: &[String]) -> Result<Vec<Module>> {

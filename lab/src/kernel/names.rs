@@ -73,6 +73,12 @@ impl Release {
         Some(Self { version: numbers_of(numbers)?, flavour, name: name.to_owned() })
     }
 
+    /// Its first two numbers, by which the distribution names its source: `7.2`.
+    pub(crate) fn series(&self) -> Option<String> {
+        let [major, minor, ..] = self.version.as_slice() else { return None };
+        Some(format!("{major}.{minor}"))
+    }
+
     /// Whether this release is at least `version`, component by component.
     pub(crate) fn is_at_least(&self, version: &[u32]) -> bool {
         self.version.as_slice() >= version

@@ -65,6 +65,7 @@ pub struct Machine {
     pub(super) lab: Option<Lab>,
     pub(super) nics: Vec<String>,
     pub(super) gpus: Vec<String>,
+    pub(super) rdma: Vec<String>,
     pub(super) vulkan: bool,
     pub(super) topology: Topology,
     pub(super) switch: Option<String>,
@@ -114,6 +115,7 @@ impl Machine {
             lab: None,
             nics: Vec::new(),
             gpus: Vec::new(),
+            rdma: Vec::new(),
             vulkan: false,
             topology: Topology::default(),
             switch: None,
@@ -158,6 +160,14 @@ impl Machine {
     #[must_use]
     pub fn gpu(mut self, specification: &str) -> Self {
         self.gpus.push(specification.to_owned());
+        self
+    }
+
+    /// Adds an emulated RDMA device: `efa`, or with settings `efa:mtu=4096`. The first is `efa_0`. Its driver is built from
+    /// the distribution's source when a machine first needs it.
+    #[must_use]
+    pub fn rdma(mut self, specification: &str) -> Self {
+        self.rdma.push(specification.to_owned());
         self
     }
 

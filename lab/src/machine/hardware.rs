@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use devmem_lab_hardware::{
-    ConfigError, Driver, GpuConfig, Hardware, HardwareConfig, NicConfig, SwitchFaults,
+    ConfigError, Driver, GpuConfig, Hardware, HardwareConfig, NicConfig, RdmaConfig, SwitchFaults,
 };
 
 use crate::error::{Error, Result};
@@ -17,18 +17,20 @@ const LONGEST_STOP: Duration = Duration::from_secs(10);
 pub(super) fn configure(
     nics: &[String],
     gpus: &[String],
+    rdma: &[String],
     faults: Option<&str>,
     trace: bool,
 ) -> Result<HardwareConfig> {
     let nics = parse_all::<NicConfig>("--nic", nics)?;
     let gpus = parse_all::<GpuConfig>("--gpu", gpus)?;
+    let rdma = parse_all::<RdmaConfig>("--rdma", rdma)?;
     let faults = match faults {
         None => SwitchFaults::default(),
         Some(text) => {
             text.parse().map_err(|error| Error::option(format!("--switch {text}"), format!("{error}")))?
         }
     };
-    let configuration = HardwareConfig { nics, gpus, faults, trace };
+    let configuration = HardwareConfig { nics, gpus, rdma, faults, trace };
     gpu_drivers(&configuration)?;
     Ok(configuration)
 }
@@ -76,17 +78,21 @@ mod tests {
         let configuration = configure(
             &["gve:queues=8".into(), "gve".into()],
             &["amdgpu".into()],
+            &["efa:mtu=1024".into()],
             Some("drop=0.5,seed=1"),
             false,
         )
         .unwrap();
         assert_eq!(configuration.nics[0].queue_pairs, 8);
+        assert_eq!(configuration.rdma[0].mtu, 1024);
         assert!((configuration.faults.drop - 0.5).abs() < f64::EPSILON);
-        let error = configure(&["e1000".into()], &[], None, false).unwrap_err().to_string();
+        let error = configure(&["e1000".into()], &[], &[], None, false).unwrap_err().to_string();
         assert!(error.starts_with("--nic e1000: "), "{error}");
-        let error = configure(&[], &["radeon".into()], None, false).unwrap_err().to_string();
+        let error = configure(&[], &["radeon".into()], &[], None, false).unwrap_err().to_string();
         assert!(error.starts_with("--gpu radeon: "), "{error}");
-        let error = configure(&[], &[], Some("drop"), false).unwrap_err().to_string();
+        let error = configure(&[], &[], &["mlx5".into()], None, false).unwrap_err().to_string();
+        assert!(error.starts_with("--rdma mlx5: "), "{error}");
+        let error = configure(&[], &[], &[], Some("drop"), false).unwrap_err().to_string();
         assert!(error.starts_with("--switch drop: "), "{error}");
     }
 }

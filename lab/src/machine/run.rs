@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use devmem_lab_hardware::Driver;
+use devmem_lab_hardware::{Driver, HardwareConfig};
 
 use super::builder::{Input, Machine, Streams};
 use super::emulator::{Configuration, Program};
@@ -12,6 +12,7 @@ use super::hardware;
 use super::outcome::Outcome;
 use super::session::Session;
 use super::workspace::Workspace;
+use crate::driver::EFA;
 use crate::error::{Context, Error, Result};
 use crate::fetch::{Lab, Source, TOOLS, Unpacked, VULKAN, own_kernel};
 use crate::initramfs::base::base;
@@ -28,6 +29,9 @@ const MEBIBYTE: u64 = 1 << 20;
 /// Kernel modules with the drivers of the emulated NICs.
 const NIC_DRIVERS: [&str; 1] = ["gve"];
 
+/// Kernel modules with the driver of emulated RDMA devices, and with what programs use them by.
+const RDMA_DRIVERS: [&str; 2] = [EFA.module, "ib_uverbs"];
+
 /// Lets the guest's root hold large files in huge pages, which makes unpacking Vulkan a quarter faster. Kernels that
 /// do not know it take it for a variable of the first process.
 const HUGE_PAGES: &str = "transparent_hugepage_tmpfs=within_size";
@@ -43,6 +47,7 @@ impl Machine {
         Self {
             nics: Vec::new(),
             gpus: Vec::new(),
+            rdma: Vec::new(),
             vulkan: false,
             switch: None,
             files: Vec::new(),
@@ -58,7 +63,7 @@ impl Machine {
     /// # Errors
     /// When something is missing and cannot be fetched.
     pub fn prepare(&self) -> Result<()> {
-        hardware::configure(&self.nics, &self.gpus, self.switch.as_deref(), self.trace)?;
+        self.configure()?;
         let lab = self.find_lab()?;
         match &self.qemu {
             Some(path) => Program::Own(path.clone()).check()?,
@@ -67,7 +72,8 @@ impl Machine {
         if self.vulkan {
             drop(lab.packages(&VULKAN, self.progress())?);
         }
-        self.find_kernel(&lab)?;
+        let kernel = self.find_kernel(&lab)?;
+        self.rdma_driver(&lab, &kernel)?;
         self.accelerator.decide(self, lab.cache())?;
         Ok(())
     }
@@ -111,7 +117,7 @@ impl Machine {
         if self.cpus == 0 {
             return Err(Error::option("--cpus 0", "a machine needs a processor"));
         }
-        let devices = hardware::configure(&self.nics, &self.gpus, self.switch.as_deref(), self.trace)?;
+        let devices = self.configure()?;
         let lab = self.find_lab()?;
         let tools = if self.qemu.is_some() { None } else { Some(lab.packages(&TOOLS, self.progress())?) };
         let qemu = match (&self.qemu, &tools) {
@@ -200,11 +206,26 @@ impl Machine {
         self.flavour.unwrap_or(needed)
     }
 
+    fn configure(&self) -> Result<HardwareConfig> {
+        hardware::configure(&self.nics, &self.gpus, &self.rdma, self.switch.as_deref(), self.trace)
+    }
+
+    /// The driver of emulated RDMA devices, if there are any and the kernel does not come with it.
+    fn rdma_driver(&self, lab: &Lab, kernel: &Kernel) -> Result<Option<PathBuf>> {
+        if self.rdma.is_empty() || kernel.modules.is_none() || kernel.has_module(EFA.module)? {
+            return Ok(None);
+        }
+        lab.driver(&EFA, kernel, self.progress()).map(Some)
+    }
+
     fn find_modules(&self, lab: &Lab, kernel: &Kernel, drivers: &[Driver]) -> Result<Vec<Module>> {
         let mut names = self.modules.clone();
         let is_own = kernel.modules.is_none();
         if !self.nics.is_empty() && !is_own {
             names.extend(NIC_DRIVERS.map(str::to_owned));
+        }
+        if !self.rdma.is_empty() && !is_own {
+            names.extend(RDMA_DRIVERS.map(str::to_owned));
         }
         if !is_own {
             names.extend(drivers.iter().map(|driver| driver.module.to_owned()));
@@ -220,7 +241,11 @@ impl Machine {
             };
         };
         let decompressed = lab.cache().kernels().join(&kernel.release).join("decompressed");
-        Modules::find(folder, decompressed)?.in_order(&names)
+        let mut modules = Modules::find(folder, decompressed)?;
+        if let Some(driver) = self.rdma_driver(lab, kernel)? {
+            modules.add(driver);
+        }
+        modules.in_order(&names)
     }
 
     /// The archive lies in memory once as it is and once unpacked, where it may take half of the rest: the kernel unpacks

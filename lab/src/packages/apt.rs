@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 
 /// Packages that the wanted ones depend on by their installation scripts only, or for features that
 /// are not used. They are declared as installed.
-const NOT_NEEDED: [&str; 13] = [
+const NOT_NEEDED: [&str; 18] = [
     "adduser",
     "base-files",
     "base-passwd",
@@ -26,6 +26,11 @@ const NOT_NEEDED: [&str; 13] = [
     "initramfs-tools",
     "ipxe-qemu",
     "kmod",
+    "libasan8",
+    "libhwasan0",
+    "liblsan0",
+    "libtsan2",
+    "libubsan1",
     "linux-initramfs-tool",
     "login.defs",
     "passwd",
@@ -115,6 +120,15 @@ impl Apt {
         command.args(["pkgnames", prefix]);
         let output = finish(command, "listing packages")?;
         Ok(output.lines().map(str::to_owned).collect())
+    }
+
+    /// The versions of a package that are on offer.
+    pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
+        let mut command = self.command("apt-cache");
+        command.args(["madison", package]);
+        // NAME | VERSION | SOURCE
+        let output = finish(command, "listing versions")?;
+        Ok(output.lines().filter_map(|line| Some(line.split('|').nth(1)?.trim().to_owned())).collect())
     }
 
     /// Downloads packages. What was downloaded before is used again.

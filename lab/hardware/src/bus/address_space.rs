@@ -168,6 +168,12 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// The page at an address, and how many bytes from the address on are of the same memory.
+    pub(crate) fn page(&self, address: u64) -> Option<(Page, u64)> {
+        let Stretch { backing, offset, length, .. } = self.stretch(address).ok()?;
+        Some((backing.page(offset), length))
+    }
+
     /// Stores two bytes at once, in memory order, after all writes before.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Where the payload that NICs wrote really went.
+//! Where the payload that NICs and RDMA devices wrote really went.
 //!
 //! Bytes are counted by the page they were written to; which buffer a page belongs to is told, before
 //! or after, by [`GroundTruth::locate`]. So a buffer that moved during the traffic shows too. A byte of a
@@ -37,12 +37,13 @@ struct State {
     buffers: Vec<String>,
     /// Which buffer a page was found to be part of.
     located: HashMap<Page, usize>,
-    nics: Vec<NicCounts>,
+    nics: Vec<ReceiverCounts>,
+    rdma: Vec<ReceiverCounts>,
     streams: Streams,
 }
 
 #[derive(Default)]
-struct NicCounts {
+struct ReceiverCounts {
     pages: HashMap<Page, u64>,
     header_buffer_bytes: u64,
     repeated_bytes: u64,
@@ -86,36 +87,40 @@ pub(crate) struct Counts {
     pub(crate) buffers: BTreeMap<String, u64>,
 }
 
-/// The counts of all NICs together and of each.
+/// The counts of all NICs and RDMA devices together and of each.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
     #[serde(flatten)]
     pub(crate) total: Counts,
     pub(crate) nics: Vec<Counts>,
+    pub(crate) rdma: Vec<Counts>,
 }
 
-/// The payload of one packet on its way to memory.
+/// Who wrote payload to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    Nic(usize),
+    Rdma(usize),
+}
+
+/// The payload of one packet, or of one RDMA, on its way to memory.
 pub(crate) struct Account {
     counted: bool,
-    nic: usize,
+    receiver: Receiver,
     place: Option<Place>,
     /// Where each piece of the payload went, in order; `None` is a header buffer.
     pieces: Vec<(Option<Page>, u64)>,
 }
 
 impl GroundTruth {
-    pub(crate) fn new(nics: usize) -> GroundTruth {
-        let mut state = State::default();
-        state.nics.resize_with(nics, NicCounts::default);
-        GroundTruth { state: Mutex::new(state) }
+    pub(crate) fn new(nics: usize, rdma: usize) -> GroundTruth {
+        GroundTruth { state: Mutex::new(State::new(nics, rdma, Filter::default())) }
     }
 
     /// Forgets counts and buffers, and counts what `filter` lets pass from now on.
     pub(crate) fn start(&self, filter: Filter) {
         let mut state = lock(&self.state);
-        let nics = state.nics.len();
-        *state = State { filter, ..State::default() };
-        state.nics.resize_with(nics, NicCounts::default);
+        *state = State::new(state.nics.len(), state.rdma.len(), filter);
     }
 
     /// Finds the pages of a buffer by the marks the guest wrote; see `bus::locate` for their form.
@@ -166,7 +171,15 @@ impl GroundTruth {
         let nic_fits = filter.nic.is_none_or(|only| only == nic);
         let port_fits = filter.tcp_destination_port.is_none_or(|only| tcp_port == Some(only));
         let place = Place::of(nic, headers, bytes);
-        Account { counted: nic_fits && port_fits, nic, place, pieces: Vec::new() }
+        let receiver = Receiver::Nic(nic);
+        Account { counted: nic_fits && port_fits, receiver, place, pieces: Vec::new() }
+    }
+
+    /// Opens the account of what an RDMA device writes: a message, an RDMA write of another, or its own read.
+    pub(crate) fn open_rdma(&self, device: usize) -> Account {
+        let filter = lock(&self.state).filter;
+        let counted = filter == Filter::default();
+        Account { counted, receiver: Receiver::Rdma(device), place: None, pieces: Vec::new() }
     }
 
     /// Adds what the account says to the counts.
@@ -175,42 +188,63 @@ impl GroundTruth {
             return;
         }
         let mut state = lock(&self.state);
-        let State { streams, nics, .. } = &mut *state;
-        let Some(nic) = nics.get_mut(account.nic) else { return };
+        let State { streams, nics, rdma, .. } = &mut *state;
+        let receiver = match account.receiver {
+            Receiver::Nic(nic) => nics.get_mut(nic),
+            Receiver::Rdma(device) => rdma.get_mut(device),
+        };
+        let Some(receiver) = receiver else { return };
         let new = streams.first_seen(account.place, account.pieces.iter().map(|(_, bytes)| *bytes));
         for ((page, bytes), new) in account.pieces.into_iter().zip(new) {
             match page {
-                Some(page) => *nic.pages.entry(page).or_default() += new,
-                None => nic.header_buffer_bytes += new,
+                Some(page) => *receiver.pages.entry(page).or_default() += new,
+                None => receiver.header_buffer_bytes += new,
             }
-            nic.repeated_bytes += bytes - new;
+            receiver.repeated_bytes += bytes - new;
         }
     }
 
     /// The counts as of now.
     pub(crate) fn report(&self, bus: &Bus) -> Report {
         let state = lock(&self.state);
-        let named: BTreeMap<_, _> = state.buffers.iter().map(|name| (name.clone(), 0)).collect();
-        let mut total = Counts { buffers: named.clone(), ..Counts::default() };
-        let mut nics = Vec::with_capacity(state.nics.len());
-        for nic in &state.nics {
-            let mut counts = Counts {
-                buffers: named.clone(),
-                header_buffer_bytes: nic.header_buffer_bytes,
-                repeated_bytes: nic.repeated_bytes,
-                ..Counts::default()
-            };
-            for (page, bytes) in &nic.pages {
-                let buffer = state.located.get(page).and_then(|buffer| state.buffers.get(*buffer));
-                counts.add(page.residence(), buffer, *bytes);
-                if let Some(device) = bus.device_of(*page) {
-                    *counts.devices.entry(device).or_default() += *bytes;
-                }
+        let mut total = Counts { buffers: state.no_bytes(), ..Counts::default() };
+        let mut of = |receivers: &[ReceiverCounts]| -> Vec<Counts> {
+            let counts = receivers.iter().map(|receiver| state.counts(bus, receiver));
+            counts.inspect(|counts| total.add_all(counts)).collect()
+        };
+        let (nics, rdma) = (of(&state.nics), of(&state.rdma));
+        Report { total, nics, rdma }
+    }
+}
+
+impl State {
+    fn new(nics: usize, rdma: usize, filter: Filter) -> State {
+        let mut state = State { filter, ..State::default() };
+        state.nics.resize_with(nics, ReceiverCounts::default);
+        state.rdma.resize_with(rdma, ReceiverCounts::default);
+        state
+    }
+
+    /// Every located buffer, without bytes.
+    fn no_bytes(&self) -> BTreeMap<String, u64> {
+        self.buffers.iter().map(|name| (name.clone(), 0)).collect()
+    }
+
+    fn counts(&self, bus: &Bus, receiver: &ReceiverCounts) -> Counts {
+        let mut counts = Counts {
+            buffers: self.no_bytes(),
+            header_buffer_bytes: receiver.header_buffer_bytes,
+            repeated_bytes: receiver.repeated_bytes,
+            ..Counts::default()
+        };
+        for (page, bytes) in &receiver.pages {
+            let buffer = self.located.get(page).and_then(|buffer| self.buffers.get(*buffer));
+            counts.add(page.residence(), buffer, *bytes);
+            if let Some(device) = bus.device_of(*page) {
+                *counts.devices.entry(device).or_default() += *bytes;
             }
-            total.add_all(&counts);
-            nics.push(counts);
         }
-        Report { total, nics }
+        counts
     }
 }
 
@@ -280,7 +314,7 @@ mod tests {
         space.map(0, 8 * PAGE_SIZE, Some((ram.file().try_clone().unwrap(), 0)), true).unwrap();
         let window = bus.device_memory("gpu0", 2 * PAGE_SIZE).unwrap();
         bus.place_window(&window, Some(0x100000), 0..2 * PAGE_SIZE);
-        let truth = GroundTruth::new(2);
+        let truth = GroundTruth::new(2, 1);
 
         let mut account = open(&truth, 1, 5201);
         for address in [PAGE_SIZE + 100, 5 * PAGE_SIZE, 0x100000] {
@@ -318,12 +352,35 @@ mod tests {
     }
 
     #[test]
+    fn what_rdma_devices_write_is_counted_apart() {
+        let bus = Bus::new();
+        let window = bus.device_memory("gpu0", PAGE_SIZE).unwrap();
+        bus.place_window(&window, Some(0), 0..PAGE_SIZE);
+        let space = bus.address_space();
+        let truth = GroundTruth::new(1, 2);
+        let write = || {
+            let mut account = truth.open_rdma(1);
+            space.write_telling(0, &[1; 10], |page, bytes| account.wrote(page, bytes)).unwrap();
+            truth.close(account);
+        };
+        write();
+        write();
+        let report = truth.report(&bus);
+        assert_eq!((report.total.device_window_bytes, report.total.repeated_bytes), (20, 0));
+        assert_eq!(report.rdma[1].devices, BTreeMap::from([("gpu0".to_owned(), 20)]));
+        assert_eq!((&report.rdma[0], &report.nics[0]), (&Counts::default(), &Counts::default()));
+        truth.start(Filter { nic: Some(0), tcp_destination_port: None });
+        write();
+        assert_eq!(truth.report(&bus).total, Counts::default(), "not of that NIC");
+    }
+
+    #[test]
     fn only_what_the_filter_lets_pass_is_counted() {
         let bus = Bus::new();
         let window = bus.device_memory("gpu0", PAGE_SIZE).unwrap();
         bus.place_window(&window, Some(0), 0..PAGE_SIZE);
         let space = bus.address_space();
-        let truth = GroundTruth::new(2);
+        let truth = GroundTruth::new(2, 1);
         truth.start(Filter { nic: Some(0), tcp_destination_port: Some(80) });
         for (nic, port) in [(0, 80), (1, 80), (0, 81)] {
             let mut account = open(&truth, nic, port);

@@ -14,6 +14,7 @@ mod flows;
 mod gpu;
 mod link;
 mod misuse;
+mod rdma;
 mod receive;
 mod transmit;
 
