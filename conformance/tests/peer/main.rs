@@ -20,6 +20,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+/// What is tried.
+type Test = fn() -> Outcome;
+
 const PROGRAM: &str = "/usr/bin/devmem-conformance";
 const NAMESPACE: &str = "/run/netns/peer";
 const ADDRESS: &str = "10.77.0.2:5300";
@@ -314,7 +317,7 @@ fn main() -> ExitCode {
         let mut arguments = Arguments::from_args();
         // All tests share the NICs.
         arguments.test_threads = Some(1);
-        let trials: [(&str, fn() -> Outcome); 9] = [
+        let trials: [(&str, Test); 9] = [
             ("checks_pass_with_a_peer_of_another_machine", checks_pass_with_a_peer_of_another_machine),
             (
                 "without_privilege_the_peer_impairs_nothing_and_sends_all_the_same",

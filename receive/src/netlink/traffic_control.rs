@@ -219,9 +219,9 @@ mod tests {
     fn numbers_and_layouts_are_those_of_the_headers() {
         let bytes = |words: usize| words as i128 * 4;
         Header::new("linux/pkt_sched.h")
-            .value("TC_H_ROOT", ROOT.into())
-            .value("TCA_NETEM_REORDER", NETEM_REORDER.into())
-            .value("TCA_NETEM_LATENCY64", NETEM_LATENCY64.into())
+            .value("TC_H_ROOT", ROOT)
+            .value("TCA_NETEM_REORDER", NETEM_REORDER)
+            .value("TCA_NETEM_LATENCY64", NETEM_LATENCY64)
             .value("sizeof(struct tc_netem_qopt)", bytes(OPTIONS))
             .value("offsetof(struct tc_netem_qopt, limit)", bytes(OPTION_LIMIT))
             .value("offsetof(struct tc_netem_qopt, loss)", bytes(OPTION_LOSS))
@@ -229,8 +229,8 @@ mod tests {
             .value("offsetof(struct tc_netem_qopt, duplicate)", bytes(OPTION_DUPLICATE))
             .assert();
         Header::new("linux/gen_stats.h")
-            .value("TCA_STATS_BASIC", STATISTICS_BASIC.into())
-            .value("TCA_STATS_QUEUE", STATISTICS_QUEUE.into())
+            .value("TCA_STATS_BASIC", STATISTICS_BASIC)
+            .value("TCA_STATS_QUEUE", STATISTICS_QUEUE)
             .value("offsetof(struct gnet_stats_basic, packets)", bytes(2))
             .value("offsetof(struct gnet_stats_queue, drops)", bytes(2))
             .assert();
