@@ -8,7 +8,7 @@ mod contagion;
 mod devices;
 mod endurance;
 mod forecasts;
-#[expect(dead_code, reason = "NICs are prepared by other test programs")]
+#[expect(dead_code, unused_imports, reason = "NICs are prepared by other test programs")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod host_memory;
