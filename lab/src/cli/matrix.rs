@@ -168,7 +168,7 @@ fn markdown(kernel: &str, rows: &[Value]) -> String {
          `cargo lab matrix --output docs/support-matrix.md` writes this page; nothing in it is written by hand.\n\n\
          A buffer of each provider is allocated in each placement, bound to a receive queue, and registered as a memory\n\
          region of an RDMA device, on a machine where the kernel finds a way between the two devices (*with a path*) and\n\
-         on one where it finds none. Every row happened as `devmem_provider::Forecast` had foretold. *Only* means that it\n\
+         on one where it finds none. No row contradicts what `devmem_provider::Forecast` had foretold. *Only* means that it\n\
          may lie nowhere else. Before and after is what the driver's own figures say of the buffer, with its name for\n\
          the place; the lab looked for the pages in all memory of the machine and found them there too, unless a\n\
          note says otherwise: it does not look where the CPU's touch could move the buffer. The last column tells whether `--require device-local` holds.\n\n\
