@@ -11,10 +11,11 @@ use super::events::{self, Event};
 use super::host_memory::HostMemory;
 use super::queue::{Area, InterfaceQueue, Registration};
 use super::stream::Stream;
-use super::uapi::CopyStatistics;
+use super::uapi::{CopyStatistics, RefillEntry};
 use super::{capability, refusal};
 use crate::devmem::{BindRefusal, StreamOptions};
 use crate::nic::{Nic, Prepared};
+use crate::parked_packets::ParkedPackets;
 
 /// How often a release is looked for.
 const RELEASE_POLL: Duration = Duration::from_millis(5);
@@ -200,6 +201,14 @@ impl Binding {
         self.queue.copy_statistics()
     }
 
+    /// Puts an entry into the refill ring as it is, for test suites: what is held is not looked at.
+    ///
+    /// The kernel skips entries that are wrong. One that names a fragment which somebody holds gives it back, so that the
+    /// NIC may overwrite it.
+    pub fn put_refill_entry(&self, entry: RefillEntry) {
+        self.queue.put_refill_entry(entry);
+    }
+
     /// Waits at most `limit` for an event. `None` if there was none.
     ///
     /// # Errors
@@ -213,7 +222,8 @@ impl Binding {
     /// Frees the queue, and waits at most `limit` until the kernel has let go of the buffer. Returns whether it has.
     ///
     /// What was not given back is taken back. While bytes wait in a socket to be received, the kernel keeps the
-    /// buffer mapped: memory must not be used for something else before.
+    /// buffer mapped: memory must not be used for something else before. Packets that the kernel has done with and has
+    /// not freed, for want of traffic, are seen to.
     ///
     /// # Errors
     ///
@@ -224,10 +234,13 @@ impl Binding {
         // The registration has one reference, our copies of the descriptor share another.
         let references = dma_buf.file_information()?.count;
         let free = self.queue.close();
+        let mut parked = ParkedPackets::new();
+        // The registration lives until the queue's page pool goes, with its last page (`io_pp_zc_destroy()`).
         while !free || dma_buf.file_information()?.count >= references {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
+            parked.free_if_due();
             std::thread::sleep(RELEASE_POLL);
         }
         Ok(true)

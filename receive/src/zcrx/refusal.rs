@@ -93,6 +93,8 @@ impl Seen {
                 Some(BindRefusal::BadDescriptor) | None => BindRefusal::NoQueueManagement,
                 Some(said) => said,
             },
+            // The number that means none (`io_register_zcrx()`).
+            Errno::EINVAL if queue == u32::MAX => BindRefusal::NoSuchQueue,
             Errno::EINVAL if dma_buf && self.dmabuf_areas == Some(false) => BindRefusal::NoDmaBufAreas,
             Errno::EINVAL
                 if registration
@@ -159,6 +161,13 @@ mod tests {
         ] {
             assert_eq!(reason(seen, dma_buf, errno), expected, "{errno}, {seen:?}");
         }
+    }
+
+    #[test]
+    fn the_number_that_means_no_queue_is_none() {
+        let good = Seen { up: true, header_split: Some(DataSplit::Enabled), ..Seen::default() };
+        let reason = good.reason(u32::MAX, true, Registration::default(), Errno::EINVAL);
+        assert_eq!(reason, BindRefusal::NoSuchQueue);
     }
 
     #[test]
