@@ -207,7 +207,10 @@ fn few_fragments_at_a_time(context: &Context<'_>) -> Outcome {
     }
     connection.incoming.flush()?;
     ensure!(connection.position == bytes, "{} of {bytes} bytes arrived", connection.position);
-    ensure!(connection.incoming.restarts() != Some(0), "the completion queue was never full: nothing is proven");
+    ensure!(
+        connection.incoming.restarts() != Some(0),
+        "the completion queue was never full: nothing is proven"
+    );
     connection.finish()?;
     Ok(Finding::Pass)
 }
