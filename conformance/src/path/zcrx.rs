@@ -30,7 +30,7 @@ impl ReceivePath for Zcrx {
         let can = zcrx::capabilities();
         let lack = [&can.receive, &can.dmabuf_areas].into_iter().find(|one| one.support == Support::No)?;
         Some(Skip {
-            reason: format!("io_uring zero-copy receive is not available here: {lack}"),
+            reason: lack.not_available(),
             found_by: lack.found_by.to_owned(),
             remedy: lack.remedy.map(str::to_owned),
         })

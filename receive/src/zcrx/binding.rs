@@ -14,7 +14,7 @@ use super::stream::Stream;
 use super::uapi::{CopyStatistics, RefillEntry};
 use super::{capability, refusal};
 use crate::devmem::{BindRefusal, StreamOptions};
-use crate::nic::{Nic, Prepared};
+use crate::nic::{Capability, Nic, Prepared};
 use crate::parked_packets::ParkedPackets;
 
 /// How often a release is looked for.
@@ -102,11 +102,7 @@ impl Zcrx {
         let capabilities = capability::probe();
         // A kernel without zero-copy receive has nothing to say about the queue.
         if let Some(lack) = capabilities.lack(dma_buf) {
-            let error = error.with_kind(ErrorKind::Unsupported).because(lack.to_string());
-            return match lack.remedy {
-                Some(remedy) => error.remedy(remedy),
-                None => error,
-            };
+            return not_available(error, lack);
         }
         let refusal = refusal::reason(&self.nic, queue, dma_buf, self.registration, errno);
         let error = error.with_kind(refusal.kind()).because(refusal.to_string()).with_source(refusal);
@@ -256,6 +252,15 @@ impl Drop for Binding {
 
 impl Attachment for Binding {}
 
+/// The kernel does not have what it takes: what that is, and what was tried to find out.
+fn not_available(error: Error, lack: &Capability) -> Error {
+    let error = error.with_kind(ErrorKind::Unsupported).because(lack.not_available());
+    match lack.remedy {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
+    }
+}
+
 fn list(queues: &[u32]) -> String {
     queues.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -273,6 +278,24 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains("one queue"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_kernel_without_it_is_told_with_what_was_tried() {
+        let lack = Capability {
+            name: "zcrx",
+            support: crate::nic::Support::No,
+            reason: "the kernel does not have the request".to_owned(),
+            found_by: "IORING_REGISTER_PROBE on a ring",
+            remedy: Some("use a newer kernel"),
+        };
+        let error = not_available(Error::from_errno(Errno::EINVAL, "register a DMA-buf"), &lack);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let told = error.to_string();
+        for words in ["zcrx is not available", "IORING_REGISTER_PROBE on a ring", "EINVAL"] {
+            assert!(told.contains(words), "{told}");
+        }
+        assert_eq!(told.matches("use a newer kernel").count(), 1, "{told}");
     }
 
     #[test]

@@ -66,6 +66,12 @@ impl RawRegistration {
     /// Asks for a DMA-buf for a queue.
     #[must_use]
     pub fn new(nic: &Nic, queue: u32, dma_buf: &DmaBuf) -> Self {
+        let descriptor = dma_buf.as_fd().as_raw_fd();
+        Self { area_bytes: dma_buf.size(), descriptor, ..Self::without_dma_buf(nic, queue) }
+    }
+
+    /// Asks with a descriptor that is not open: what the kernel looks at before that is looked at, and nothing is changed.
+    pub(crate) fn without_dma_buf(nic: &Nic, queue: u32) -> Self {
         Self {
             interface: nic.ifindex(),
             queue,
@@ -74,9 +80,9 @@ impl RawRegistration {
             id: 0,
             buffer_bytes: 0,
             area_address: 0,
-            area_bytes: dma_buf.size(),
+            area_bytes: 4096,
             area_flags: 0,
-            descriptor: dma_buf.as_fd().as_raw_fd(),
+            descriptor: RawFd::MAX,
             region_bytes: REGION_BYTES as u64,
             region_flags: 0,
             ring: RawRingKind::Suitable,
