@@ -52,6 +52,7 @@ pub mod ethtool;
 pub mod netdev;
 pub mod netlink;
 pub mod nic;
+mod parked_packets;
 pub mod path;
 pub mod stream;
 pub mod zcrx;
