@@ -343,6 +343,10 @@ impl Buffer for VulkanBuffer {
         self.made.watched.residency()
     }
 
+    fn sharing(&self) -> Option<devmem_provider::Sharing> {
+        self.made.watched.sharing()
+    }
+
     fn flush_peer_writes(&self) -> Result<()> {
         self.made.watched.flush_peer_writes(&self.made.dma_buf)
     }

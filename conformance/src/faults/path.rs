@@ -83,7 +83,7 @@ impl ReceivePath for FaultyPath {
             return Err(Error::new(ErrorKind::Io, "bind a DMA-buf").because("it does not like to"));
         }
         let spread = (self.fault == Fault::TakesOthers).then(|| Spread::onto(nic, queues)).transpose()?;
-        let heir = (self.fault == Fault::Inherited).then(heir).transpose()?;
+        let heir = (self.fault == Fault::Inherited).then(|| heir(BINDERS)).transpose()?;
         Ok(Box::new(FaultyAttached { inner: Some(inner), fault: self.fault, _spread: spread, _heir: heir }))
     }
 
@@ -131,16 +131,19 @@ impl FaultyAttached {
     }
 }
 
-/// A program with all that binds of what this process has: sockets, and rings of io_uring.
-fn heir() -> Result<Child> {
+/// What binds queues of a NIC: sockets, and rings of io_uring.
+pub(super) const BINDERS: &[&str] = &["socket:", "anon_inode:[io_uring]"];
+
+/// A program with all files of this process whose names in `/proc` begin with one of these.
+pub(super) fn heir(beginnings: &[&str]) -> Result<Child> {
     let attempt = || {
         for entry in std::fs::read_dir("/proc/self/fd")? {
             let entry = entry?;
-            let binds = std::fs::read_link(entry.path()).is_ok_and(|file| {
+            let is_meant = std::fs::read_link(entry.path()).is_ok_and(|file| {
                 let file = file.to_string_lossy();
-                ["socket:", "anon_inode:[io_uring]"].iter().any(|kind| file.starts_with(kind))
+                beginnings.iter().any(|beginning| file.starts_with(beginning))
             });
-            if binds && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            if is_meant && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 make_inheritable(number)?;
             }
         }

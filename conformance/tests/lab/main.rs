@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use devmem_backends::discover;
 use devmem_conformance::checks::CHECKS;
-use devmem_conformance::faults::{FaultyPath, FaultyProvider};
+use devmem_conformance::faults::{FaultyPath, FaultyProvider, FaultyRdmaDevice};
 use devmem_conformance::path::{self, ReceivePath};
 use devmem_conformance::peer::PeerChoice;
+use devmem_conformance::rdma_device::RdmaDevice;
 use devmem_conformance::{Check, Environment, Fault, Need, NicUnderTest, Report, Verdict, run};
 use devmem_provider::Provider;
+use devmem_receive::rdma::Device;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The providers that stand for the others: one without a device and one with memory of its own.
@@ -81,7 +83,16 @@ impl<'name> Subject<'name> {
         environment.peer = Some(PeerChoice::Namespace("/run/netns/peer".into()));
         environment.disruptive = true;
         environment.paths = vec![self.path()];
+        environment.rdma = self.rdma();
         environment
+    }
+
+    fn rdma(self) -> Option<Arc<dyn RdmaDevice>> {
+        let device: Arc<dyn RdmaDevice> = Arc::new(Device::find("efa_0").ok()?);
+        Some(match self.fault() {
+            Some(fault) => Arc::new(FaultyRdmaDevice::new(device, fault)),
+            None => device,
+        })
     }
 
     /// Checks it, in processes that are started with the subject among their arguments.
@@ -187,6 +198,7 @@ fn main() -> ExitCode {
         .nic("gve:queues=4,max-ring=256")
         .nic("gve")
         .gpu("virtio-gpu")
+        .rdma("efa")
         // Kinds of interfaces that are refused.
         .module("dummy")
         .module("veth")

@@ -26,6 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(1200);
 /// The NIC that is checked is restarted several times in each check, which takes the longer the larger its rings are.
 const NICS: [&str; 2] = ["gve:queues=4,max-ring=256", "gve"];
 
+/// A processor on which the kernel lets devices reach each other, so that memory regions may be of a GPU's memory.
+const TRUSTED: &str = "EPYC";
+
 /// What one machine checks.
 #[derive(Debug)]
 struct Part {
@@ -161,6 +164,10 @@ impl Conformance {
             if part.vulkan {
                 machine = machine.vulkan();
             }
+            if !self.machine.has_cpu() {
+                machine = machine.cpu(TRUSTED);
+            }
+            machine = machine.rdma("efa");
         }
         if !self.machine.has_flavour() {
             machine = machine.flavour(Flavour::Generic);
