@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::refill::{RefillMemory, RefillRing};
-use super::shared_memory::RefillRegion;
+use super::refill_region::RefillRegion;
 use super::uapi::{CopyStatistics, RefillEntry};
 
 /// How many entries may wait for room before the list of them grows.
@@ -61,7 +61,8 @@ impl RefillQueue {
 #[cfg(test)]
 mod tests {
     use super::super::refill::RefillMemory as _;
-    use super::super::shared_memory::{RefillRegion, SharedMemory};
+    use super::super::refill_region::RefillRegion;
+    use crate::shared_memory::SharedMemory;
     use super::super::uapi::RefillOffsets;
     use super::*;
     use std::sync::atomic::Ordering;
