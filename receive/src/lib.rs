@@ -4,6 +4,7 @@
 //!   setting back exactly as it was, even after the process was killed.
 //! - [`devmem`]: devmem TCP, the first receive path: queues bound to a DMA-buf, and [streams](mod@stream) of what arrives.
 //! - [`zcrx`]: io_uring zero-copy receive, the second; [`path`]: either of them, chosen by a value.
+//! - [`rdma`]: memory regions of RDMA devices, which hold a DMA-buf where peers reach it.
 //! - [`netdev`] and [`ethtool`]: the kernel's two interfaces for that, as typed operations.
 //! - [`netlink`]: the message layer below both.
 //!
@@ -53,5 +54,6 @@ pub mod netdev;
 pub mod netlink;
 pub mod nic;
 pub mod path;
+pub mod rdma;
 pub mod stream;
 pub mod zcrx;

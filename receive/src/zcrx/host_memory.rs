@@ -49,6 +49,11 @@ impl HostMemory {
         self.0.length() as u64
     }
 
+    /// Where it is mapped.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.address()
+    }
+
     /// Copies out what lies at `offset`. Bytes that the NIC is writing at the same time may be of either time.
     ///
     /// # Errors
