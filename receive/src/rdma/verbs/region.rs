@@ -3,26 +3,22 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use devmem_provider::{Attachment, Error, ErrorKind, Result};
+use devmem_provider::{Error, ErrorKind, Result};
 
 use super::sys;
-use crate::rdma::AccessFlags;
+use crate::rdma::Registration;
 use crate::shared_memory::{OutOfBounds, SharedMemory};
 
 /// A DMA-buf that is registered with a device. Dropping it deregisters; requests that still name it fail.
 pub struct MemoryRegion {
     raw: sys::Region,
-    length: u64,
-    access: AccessFlags,
+    registration: Registration,
 }
 
 /// Memory of this process that is registered with a device.
 ///
 /// A device may write to it at any time, so that it is never seen as a slice: bytes are copied in and out.
-pub struct HostRegion {
-    region: MemoryRegion,
-    base: u64,
-}
+pub struct HostRegion(MemoryRegion);
 
 /// A part of a registered region, for a request of this device.
 #[derive(Debug, Clone, Copy)]
@@ -49,20 +45,14 @@ impl RemoteMemory {
 }
 
 impl MemoryRegion {
-    pub(super) fn new(raw: sys::Region, length: u64, access: AccessFlags) -> Self {
-        Self { raw, length, access }
+    pub(super) fn new(raw: sys::Region, registration: Registration) -> Self {
+        Self { raw, registration }
     }
 
-    /// Its length in bytes.
+    /// What was registered: which bytes, at which address, for what.
     #[must_use]
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// What may be done to it.
-    #[must_use]
-    pub fn access(&self) -> AccessFlags {
-        self.access
+    pub fn registration(&self) -> &Registration {
+        &self.registration
     }
 
     /// The key by which this device's own requests name it.
@@ -80,54 +70,34 @@ impl MemoryRegion {
     /// What a peer must know to reach it.
     #[must_use]
     pub fn remote(&self) -> RemoteMemory {
-        RemoteMemory { address: 0, key: self.remote_key() }
+        RemoteMemory { address: self.registration.address(), key: self.remote_key() }
     }
 
-    /// `length` bytes from `offset` on, for a request.
+    /// `length` bytes from `offset` on, counted from the region's first byte, for a request.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] if they do not lie within the region.
     pub fn part(&self, offset: u64, length: u32) -> Result<Part<'_>> {
-        self.part_at(0, offset, length)
-    }
-
-    fn part_at(&self, base: u64, offset: u64, length: u32) -> Result<Part<'_>> {
-        if offset.checked_add(length.into()).is_none_or(|end| end > self.length) {
-            return Err(outside(offset, u64::from(length), self.length));
+        let region = self.registration.length();
+        if offset.checked_add(length.into()).is_none_or(|end| end > region) {
+            return Err(outside(offset, u64::from(length), region));
         }
-        let local = sys::Local { key: self.local_key(), address: base + offset, length };
+        let address = self.registration.address() + offset;
+        let local = sys::Local { key: self.local_key(), address, length };
         Ok(Part { local, _region: PhantomData })
     }
 }
 
-impl Attachment for MemoryRegion {}
-
 impl HostRegion {
-    pub(super) fn new(raw: sys::Region, length: u64, access: AccessFlags) -> Self {
-        let base = raw.memory().map_or(0, SharedMemory::address);
-        Self { region: MemoryRegion::new(raw, length, access), base }
+    pub(super) fn new(region: MemoryRegion) -> Self {
+        Self(region)
     }
 
-    /// Its length in bytes.
+    /// The region, for requests and for peers.
     #[must_use]
-    pub fn length(&self) -> u64 {
-        self.region.length
-    }
-
-    /// What a peer must know to reach it.
-    #[must_use]
-    pub fn remote(&self) -> RemoteMemory {
-        RemoteMemory { address: self.base, key: self.region.remote_key() }
-    }
-
-    /// `length` bytes from `offset` on, for a request.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] if they do not lie within the region.
-    pub fn part(&self, offset: u64, length: u32) -> Result<Part<'_>> {
-        self.region.part_at(self.base, offset, length)
+    pub fn region(&self) -> &MemoryRegion {
+        &self.0
     }
 
     /// Copies bytes in. A request that reads them at the same time may send those of either time.
@@ -154,9 +124,9 @@ impl HostRegion {
         length: usize,
         copy: impl FnOnce(&SharedMemory, usize) -> std::result::Result<(), OutOfBounds>,
     ) -> Result<()> {
-        let memory = self.region.raw.memory();
+        let memory = self.0.raw.memory();
         let done = memory.zip(usize::try_from(offset).ok()).and_then(|(memory, at)| copy(memory, at).ok());
-        done.ok_or_else(|| outside(offset, length as u64, self.region.length))
+        done.ok_or_else(|| outside(offset, length as u64, self.0.registration.length()))
     }
 }
 
@@ -174,8 +144,7 @@ fn outside(offset: u64, length: u64, region: u64) -> Error {
 impl fmt::Debug for MemoryRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryRegion")
-            .field("length", &self.length)
-            .field("access", &self.access)
+            .field("registration", &self.registration)
             .field("local_key", &self.local_key())
             .finish_non_exhaustive()
     }
@@ -183,6 +152,6 @@ impl fmt::Debug for MemoryRegion {
 
 impl fmt::Debug for HostRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("HostRegion").field(&self.region).finish()
+        f.debug_tuple("HostRegion").field(&self.0).finish()
     }
 }

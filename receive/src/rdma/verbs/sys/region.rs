@@ -1,8 +1,7 @@
 //! Memory regions.
 
-use std::ffi::c_int;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use nix::errno::Errno;
 
 use super::super::abi;
 use super::{Domain, object};
+use crate::rdma::Registration;
 use crate::shared_memory::SharedMemory;
 
 /// A memory region.
@@ -26,19 +26,19 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// A part of a DMA-buf, which begins at the address `iova` for requests.
+    /// A part of a DMA-buf.
     pub(crate) fn of_dma_buf(
         domain: &Arc<Domain>,
-        dma_buf: BorrowedFd<'_>,
-        (offset, length): (u64, usize),
-        iova: u64,
-        access: u32,
+        dma_buf: RawFd,
+        registration: &Registration,
     ) -> Result<Self, Errno> {
         let register = domain.context.verbs.reg_dmabuf_mr;
-        let (pd, fd) = (domain.pointer.as_ptr(), dma_buf.as_raw_fd());
+        let (pd, offset, iova) = (domain.pointer.as_ptr(), registration.offset(), registration.address());
+        let length = usize::try_from(registration.length()).map_err(|_| Errno::EINVAL)?;
+        let access = registration.allowed().bits().cast_signed();
         // SAFETY: a protection domain, and a descriptor that the kernel judges; no memory of this process is handed
         // over.
-        let pointer = object(unsafe { register(pd, offset, length, iova, fd, access.cast_signed()) })?;
+        let pointer = object(unsafe { register(pd, offset, length, iova, dma_buf, access) })?;
         Ok(Self { domain: Arc::clone(domain), pointer, memory: ManuallyDrop::new(None) })
     }
 
@@ -48,7 +48,7 @@ impl Region {
         let (pd, address) = (domain.pointer.as_ptr(), memory.address() as *mut _);
         // SAFETY: the memory is mapped, and stays so until the region is gone. That a device writes to it is expected:
         // it is only touched by volatile copies.
-        let pointer = object(unsafe { register(pd, address, memory.length(), access as c_int) })?;
+        let pointer = object(unsafe { register(pd, address, memory.length(), access.cast_signed()) })?;
         Ok(Self { domain: Arc::clone(domain), pointer, memory: ManuallyDrop::new(Some(memory)) })
     }
 
