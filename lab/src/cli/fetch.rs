@@ -19,7 +19,8 @@ pub(crate) struct Fetch {
     /// Vulkan for the guest too, and the kernel with all drivers
     #[arg(long)]
     vulkan: bool,
-    /// The driver of emulated RDMA devices too, built for the kernel from the distribution's source
+    /// The driver of emulated RDMA devices too, built for the kernel from the distribution's source, and rdma-core's
+    /// user libraries
     #[arg(long)]
     rdma: bool,
     #[command(flatten)]

@@ -57,6 +57,14 @@ pub(crate) const VULKAN: PackageSet = PackageSet {
     check: |_| Ok(()),
 };
 
+/// rdma-core's user libraries: the one that programs use, and its providers.
+pub(crate) const RDMA: PackageSet = PackageSet {
+    title: "RDMA",
+    folder: "rdma",
+    wanted: Wanted::WithDependencies(&["libibverbs1", "ibverbs-providers"]),
+    check: |_| Ok(()),
+};
+
 /// The kernel's headers for programs.
 pub(super) const HEADERS: PackageSet = PackageSet {
     title: "the kernel's headers",
