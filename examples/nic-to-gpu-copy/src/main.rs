@@ -5,6 +5,7 @@ mod digest;
 mod gather_benchmark;
 mod inspect;
 mod matrix;
+mod rdma;
 mod receive;
 mod send;
 mod topology;

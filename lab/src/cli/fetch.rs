@@ -39,7 +39,7 @@ pub(crate) struct Kernels {
     source: SourceOptions,
 }
 
-/// Fetches the newest kernel's headers for programs, and prints the folder that they are in.
+/// Fetches the newest kernel's headers for programs, and rdma-core's, and prints the folder that they are in.
 ///
 /// Tests compare the layouts of kernel interfaces with the headers in the folder that UAPI_HEADERS names:
 /// UAPI_HEADERS=$(cargo lab headers) cargo test

@@ -143,9 +143,9 @@ impl MachineOptions {
         !self.gpus.is_empty()
     }
 
-    /// Whether emulated RDMA devices were asked for.
-    pub(crate) fn has_rdma(&self) -> bool {
-        !self.rdma.is_empty()
+    /// How many emulated RDMA devices were asked for.
+    pub(crate) fn rdma_devices(&self) -> usize {
+        self.rdma.len()
     }
 
     /// Whether it was said what decides of ways between cards: a processor, or places.

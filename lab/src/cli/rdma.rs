@@ -8,11 +8,8 @@ use super::providers::value;
 /// A processor that the kernel knows to let cards reach each other.
 const PROCESSOR: &str = "EPYC";
 
-/// One to send, one to receive.
+/// One to receive, one to send.
 const DEVICES: [&str; 2] = ["efa", "efa"];
-
-/// The sender's options: the second device is its.
-const SENDER: &str = "--path rdma --rdma efa_1";
 
 /// Adds what the path needs that the tool's options name, unless a machine of another kind was chosen. Returns the options
 /// for the sender, too.
@@ -24,7 +21,11 @@ pub(super) fn add(
     if value(tool_options, "--path") != Some("rdma") {
         return (machine, "");
     }
-    let devices = if chosen.has_rdma() { &[][..] } else { &DEVICES };
-    let machine = devices.iter().fold(machine, |machine, device| machine.rdma(device));
-    (if chosen.has_ways() { machine } else { machine.cpu(PROCESSOR) }, SENDER)
+    let (machine, devices) = match chosen.rdma_devices() {
+        0 => (DEVICES.iter().fold(machine, |machine, device| machine.rdma(device)), DEVICES.len()),
+        devices => (machine, devices),
+    };
+    // A single device reaches itself.
+    let sender = if devices > 1 { "--path rdma --rdma efa_1" } else { "--path rdma --rdma efa_0" };
+    (if chosen.has_ways() { machine } else { machine.cpu(PROCESSOR) }, sender)
 }

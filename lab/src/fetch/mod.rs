@@ -144,7 +144,7 @@ impl Lab {
         Ok(releases.into_iter().rev().map(listed).collect())
     }
 
-    /// The folder with the newest kernel's headers for programs, DRM's among them. Without the
+    /// The folder with the newest kernel's headers for programs, DRM's among them, and with rdma-core's. Without the
     /// network, the newest in the cache.
     ///
     /// # Errors

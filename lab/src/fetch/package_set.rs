@@ -65,11 +65,11 @@ pub(crate) const RDMA: PackageSet = PackageSet {
     check: |_| Ok(()),
 };
 
-/// The kernel's headers for programs.
+/// The kernel's headers for programs, and rdma-core's.
 pub(super) const HEADERS: PackageSet = PackageSet {
-    title: "the kernel's headers",
+    title: "headers",
     folder: "headers",
-    wanted: Wanted::Alone(&["linux-libc-dev"]),
+    wanted: Wanted::Alone(&["linux-libc-dev", "libibverbs-dev"]),
     check: |_| Ok(()),
 };
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use devmem_provider::{Error, ErrorKind};
 
-use super::abi::{WC_WITH_IMM, WorkCompletion, completed, status};
+use super::abi::{WC_WITH_IMM, WorkCompletion, completed, efa_status, status};
 use super::failure::VerbsFailure;
 
 /// The end of a request or of a posted receive.
@@ -14,7 +14,8 @@ pub struct Completion {
     pub id: u64,
     /// How it ended.
     pub status: CompletionStatus,
-    /// What was done; `None` where it failed, or is something that this module does not ask for.
+    /// What was done; `None` where it failed, or is something that this module does not ask for. Older libraries call an RDMA
+    /// read of EFA a [`Completed::Send`].
     pub operation: Option<Completed>,
     /// Bytes that were received: of a message, or of an RDMA write with immediate data.
     pub bytes: u32,
@@ -44,8 +45,8 @@ pub enum Completed {
 
 /// How a request ended (`enum ibv_wc_status` in `infiniband/verbs.h`).
 ///
-/// What a device means by one differs; the words are for both InfiniBand's devices and EFA
-/// (`to_ibv_status()` in rdma-core's `providers/efa/verbs.c`).
+/// Of EFA devices it is made of their own word (`enum efa_io_comp_status` in rdma-core's
+/// `providers/efa/efa_io_defs.h`), for which rdma-core's versions have different words of verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CompletionStatus {
@@ -67,14 +68,20 @@ pub enum CompletionStatus {
     RemoteInvalidRequest,
     /// The peer's memory: the key is not that of a region, or the range or the access is not the region's.
     RemoteAccess,
-    /// The peer could not do it; of EFA, that it has no address handle of this device.
+    /// The peer could not do it.
     RemoteOperation,
+    /// The peer has no address handle of this device, and answers nobody whom it does not know (EFA).
+    UnknownToPeer,
     /// The peer did not answer, however often it was asked.
     RetriesExceeded,
     /// The peer had no receive posted, however often it was asked.
     ReceiverNotReady,
-    /// The peer has no such queue pair (EFA), or finds a read wrong.
+    /// The peer finds a read wrong.
     RemoteInvalidRead,
+    /// The peer has no such queue pair, or not any more (EFA).
+    NoSuchQueuePair,
+    /// There is no way to the peer (EFA).
+    Unreachable,
     /// The peer broke it off.
     RemoteAbort,
     /// The device or the queue pair is beyond use.
@@ -108,6 +115,29 @@ impl CompletionStatus {
         }
     }
 
+    /// Of an EFA device's own word.
+    fn of_efa(number: u32) -> Self {
+        match number {
+            efa_status::OK => Self::Success,
+            efa_status::FLUSHED => Self::Flushed,
+            efa_status::LOCAL_QP_INTERNAL | efa_status::LOCAL_UNSUPPORTED_OP | efa_status::LOCAL_INVALID_AH => {
+                Self::LocalOperation
+            }
+            efa_status::LOCAL_INVALID_LKEY => Self::LocalProtection,
+            efa_status::LOCAL_BAD_LENGTH => Self::LocalLength,
+            efa_status::REMOTE_BAD_ADDRESS => Self::RemoteAccess,
+            efa_status::REMOTE_ABORT => Self::RemoteAbort,
+            efa_status::REMOTE_BAD_DEST_QPN => Self::NoSuchQueuePair,
+            efa_status::REMOTE_RNR => Self::ReceiverNotReady,
+            efa_status::REMOTE_BAD_LENGTH => Self::RemoteInvalidRequest,
+            efa_status::REMOTE_BAD_STATUS => Self::BadResponse,
+            efa_status::LOCAL_UNRESP_REMOTE => Self::Unresponsive,
+            efa_status::REMOTE_UNKNOWN_PEER => Self::UnknownToPeer,
+            efa_status::LOCAL_UNREACH_REMOTE => Self::Unreachable,
+            other => Self::Other(other),
+        }
+    }
+
     /// The kind of error that it is.
     #[must_use]
     pub fn kind(self) -> ErrorKind {
@@ -117,13 +147,15 @@ impl CompletionStatus {
             | Self::LocalProtection
             | Self::LocalAccess
             | Self::RemoteInvalidRequest
+            | Self::RemoteInvalidRead
             | Self::RemoteAccess => ErrorKind::InvalidInput,
             Self::RetriesExceeded
-            | Self::RemoteInvalidRead
+            | Self::NoSuchQueuePair
+            | Self::Unreachable
             | Self::RemoteAbort
             | Self::Unresponsive
             | Self::Flushed => ErrorKind::Gone,
-            Self::RemoteOperation | Self::ReceiverNotReady => ErrorKind::WrongState,
+            Self::RemoteOperation | Self::UnknownToPeer | Self::ReceiverNotReady => ErrorKind::WrongState,
             Self::BadResponse => ErrorKind::Protocol,
             Self::Success | Self::Fatal | Self::Other(_) => ErrorKind::Io,
         }
@@ -141,11 +173,13 @@ impl CompletionStatus {
                 "use the key, and an address within the region, that the peer told, and let it register the region with \
                  the access"
             }
-            Self::RemoteOperation => "let the peer make an address handle of this device before",
+            Self::UnknownToPeer => "let the peer make this side known to it before (`QueuePair::connect`)",
             Self::ReceiverNotReady => "let the peer post receives before",
-            Self::RetriesExceeded | Self::RemoteInvalidRead | Self::RemoteAbort | Self::Unresponsive => {
-                "look whether the peer is still there"
-            }
+            Self::RetriesExceeded
+            | Self::NoSuchQueuePair
+            | Self::Unreachable
+            | Self::RemoteAbort
+            | Self::Unresponsive => "look whether the peer is still there",
             _ => return None,
         })
     }
@@ -165,10 +199,13 @@ impl fmt::Display for CompletionStatus {
             Self::RemoteAccess => {
                 "remote access error: the peer's memory is not within a region of that key, or does not have the access"
             }
-            Self::RemoteOperation => "the peer cannot do it, or does not know this device",
+            Self::RemoteOperation => "the peer cannot do it",
+            Self::UnknownToPeer => "the peer does not know this device",
             Self::RetriesExceeded => "the peer did not answer, however often it was asked",
             Self::ReceiverNotReady => "the peer had no receive posted, however often it was asked",
-            Self::RemoteInvalidRead => "the peer has no such queue pair",
+            Self::RemoteInvalidRead => "the peer finds the read wrong",
+            Self::NoSuchQueuePair => "the peer has no such queue pair",
+            Self::Unreachable => "there is no way to the peer",
             Self::RemoteAbort => "the peer broke it off",
             Self::Fatal => "the device or the queue pair is beyond use",
             Self::Unresponsive => "the peer did not answer in time",
@@ -178,8 +215,12 @@ impl fmt::Display for CompletionStatus {
 }
 
 impl Completion {
-    pub(super) fn of(entry: &WorkCompletion) -> Self {
-        let status = CompletionStatus::of(entry.status);
+    /// `is_efa` is whether the device is one of EFA.
+    pub(super) fn of(entry: &WorkCompletion, is_efa: bool) -> Self {
+        let status = match is_efa {
+            true if entry.status != status::SUCCESS => CompletionStatus::of_efa(entry.vendor_err),
+            _ => CompletionStatus::of(entry.status),
+        };
         let is_success = status == CompletionStatus::Success;
         let operation = match entry.opcode {
             _ if !is_success => None,
@@ -242,19 +283,19 @@ mod tests {
 
     #[test]
     fn immediate_data_is_there_only_where_it_came() {
-        let written = Completion::of(&entry(status::SUCCESS, completed::RECV_RDMA_WITH_IMM, WC_WITH_IMM));
+        let written = Completion::of(&entry(status::SUCCESS, completed::RECV_RDMA_WITH_IMM, WC_WITH_IMM), false);
         assert_eq!(written.operation, Some(Completed::WrittenByPeer));
         assert_eq!((written.immediate, written.bytes, written.id), (Some(5), 9, 7));
-        let received = Completion::of(&entry(status::SUCCESS, completed::RECV, 0));
+        let received = Completion::of(&entry(status::SUCCESS, completed::RECV, 0), true);
         assert_eq!((received.operation, received.immediate), (Some(Completed::Receive), None));
         // What a failed one says besides is not meant.
-        let failed = Completion::of(&entry(status::WR_FLUSH_ERR, completed::SEND, WC_WITH_IMM));
+        let failed = Completion::of(&entry(status::WR_FLUSH_ERR, completed::SEND, WC_WITH_IMM), false);
         assert_eq!((failed.operation, failed.immediate, failed.bytes), (None, None, 0));
     }
 
     #[test]
     fn a_failure_is_told_with_its_reason_and_can_be_matched() {
-        let failed = Completion::of(&entry(status::REM_ACCESS_ERR, 0, 0));
+        let failed = Completion::of(&entry(status::REM_ACCESS_ERR, 0, 0), false);
         let error = failed.ok("write to the peer's memory").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert_eq!(VerbsFailure::of(&error), Some(VerbsFailure::Request(CompletionStatus::RemoteAccess)));
@@ -264,7 +305,10 @@ mod tests {
             "{said}"
         );
         assert!(error.remedy_text().is_some());
-        assert!(Completion::of(&entry(status::SUCCESS, 0, 0)).ok("send").is_ok());
-        assert_eq!(Completion::of(&entry(23, 0, 0)).status, CompletionStatus::Other(23));
+        assert!(Completion::of(&entry(status::SUCCESS, 0, 0), false).ok("send").is_ok());
+        // An EFA device's own word, which is 13 here, goes before that of the library.
+        let failed = Completion::of(&entry(status::REM_ACCESS_ERR, 0, 0), true);
+        assert_eq!(failed.status, CompletionStatus::Unresponsive);
+        assert_eq!(Completion::of(&entry(23, 0, 0), false).status, CompletionStatus::Other(23));
     }
 }

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::abi::WorkCompletion;
 use super::completion::Completion;
-use super::context::Context;
+use super::context::{Context, Transport};
 use super::failure::VerbsFailure;
 use super::sys;
 
@@ -23,6 +23,7 @@ const BATCH: usize = 16;
 pub struct CompletionQueue {
     pub(super) raw: Arc<sys::Queue>,
     context: Context,
+    is_efa: bool,
     system_calls: AtomicU64,
 }
 
@@ -32,6 +33,7 @@ pub struct Completions {
     entries: [WorkCompletion; BATCH],
     taken: usize,
     count: usize,
+    is_efa: bool,
 }
 
 /// What ended a [wait](CompletionQueue::wait).
@@ -54,9 +56,16 @@ impl CompletionQueue {
                 .on(context.device())
                 .because(format!("the device has 1 to {most}")));
         }
-        let raw = sys::Queue::create(&context.raw, entries)
-            .map_err(|errno| Error::from_errno(errno, operation()).on(context.device()))?;
-        Ok(Self { raw: Arc::new(raw), context: context.clone(), system_calls: AtomicU64::new(0) })
+        let raw = sys::Queue::create(&context.raw, entries).map_err(|errno| match errno {
+            // What the provider of EFA returns for a channel.
+            Errno::EOPNOTSUPP => {
+                VerbsFailure::NoNotifications.error(operation()).on(context.device()).with_errno(errno)
+            }
+            _ => Error::from_errno(errno, operation()).on(context.device()),
+        })?;
+        let is_efa = context.capabilities().transport == Transport::ScalableReliableDatagram;
+        let context = context.clone();
+        Ok(Self { raw: Arc::new(raw), context, is_efa, system_calls: AtomicU64::new(0) })
     }
 
     /// Takes what there is, up to 16 completions, without a system call.
@@ -67,7 +76,7 @@ impl CompletionQueue {
     pub fn poll(&self) -> Result<Completions> {
         let mut entries = [WorkCompletion::default(); BATCH];
         let count = self.raw.poll(&mut entries).map_err(|errno| self.failed(errno, "take completions"))?;
-        Ok(Completions { entries, taken: 0, count })
+        Ok(Completions { entries, taken: 0, count, is_efa: self.is_efa })
     }
 
     /// Waits for completions, for `other` to become readable, or for `limit` to be over, whichever comes first.
@@ -160,7 +169,7 @@ impl Iterator for Completions {
     fn next(&mut self) -> Option<Completion> {
         let entry = self.entries.get(self.taken).filter(|_| self.taken < self.count)?;
         self.taken += 1;
-        Some(Completion::of(entry))
+        Some(Completion::of(entry, self.is_efa))
     }
 }
 

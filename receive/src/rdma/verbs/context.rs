@@ -114,6 +114,21 @@ impl Context {
         self.capabilities
     }
 
+    /// Makes sure that requests of the device write to peers' memory.
+    ///
+    /// # Errors
+    ///
+    /// [`VerbsFailure::NoRdmaWrite`].
+    pub fn require_rdma_write(&self) -> Result<()> {
+        if self.capabilities.rdma_write {
+            return Ok(());
+        }
+        Err(VerbsFailure::NoRdmaWrite
+            .error("write to peers' memory")
+            .on(&*self.device)
+            .remedy("use a device that has RDMA writes, or send over TCP"))
+    }
+
     /// The address by which peers reach the device: the first of its first port. On Ethernet, the first that holds an
     /// address of IPv4, if there is one.
     ///

@@ -8,7 +8,7 @@
 mod numbers;
 
 pub use numbers::{
-    PORT_ACTIVE, WC_WITH_IMM, attribute, completed, efa_capabilities, initial, queue_pair_kind, queue_pair_state, request,
+    PORT_ACTIVE, WC_WITH_IMM, attribute, completed, efa_capabilities, efa_status, initial, queue_pair_kind, queue_pair_state, request,
     send_flags, send_operations, status,
 };
 

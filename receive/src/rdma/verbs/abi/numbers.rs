@@ -116,3 +116,25 @@ pub mod efa_capabilities {
     /// It writes peers' memory.
     pub const RDMA_WRITE: u32 = 8;
 }
+
+/// `enum efa_io_comp_status` of EFA devices, which a completion's
+/// [`vendor_err`](super::WorkCompletion::vendor_err) is.
+#[expect(missing_docs, reason = "the header's words; `CompletionStatus` explains them")]
+pub mod efa_status {
+    pub const OK: u32 = 0;
+    pub const FLUSHED: u32 = 1;
+    pub const LOCAL_QP_INTERNAL: u32 = 2;
+    pub const LOCAL_UNSUPPORTED_OP: u32 = 3;
+    pub const LOCAL_INVALID_AH: u32 = 4;
+    pub const LOCAL_INVALID_LKEY: u32 = 5;
+    pub const LOCAL_BAD_LENGTH: u32 = 6;
+    pub const REMOTE_BAD_ADDRESS: u32 = 7;
+    pub const REMOTE_ABORT: u32 = 8;
+    pub const REMOTE_BAD_DEST_QPN: u32 = 9;
+    pub const REMOTE_RNR: u32 = 10;
+    pub const REMOTE_BAD_LENGTH: u32 = 11;
+    pub const REMOTE_BAD_STATUS: u32 = 12;
+    pub const LOCAL_UNRESP_REMOTE: u32 = 13;
+    pub const REMOTE_UNKNOWN_PEER: u32 = 14;
+    pub const LOCAL_UNREACH_REMOTE: u32 = 15;
+}
