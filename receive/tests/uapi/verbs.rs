@@ -70,17 +70,21 @@ fn beginnings() -> Vec<(String, i128)> {
         PortAttributes as "ibv_port_attr" { state, max_mtu, active_mtu, gid_tbl_len, port_cap_flags, max_msg_sz,
             bad_pkey_cntr, qkey_viol_cntr, pkey_tbl_len, lid }
     };
+    without_sizes(members)
+}
+
+fn without_sizes(members: Vec<(String, i128)>) -> Vec<(String, i128)> {
     members.into_iter().filter(|(expression, _)| expression.starts_with("offsetof")).collect()
 }
 
 fn efa() -> Vec<(String, i128)> {
     [
         constants!("EFADV_DEVICE_ATTR_CAPS_", abi::efa_capabilities: RDMA_READ, RDMA_WRITE),
-        layouts! {
+        without_sizes(layouts! {
             EfaDeviceAttributes as "efadv_device_attr" { comp_mask, max_sq_wr, max_rq_wr, max_sq_sge, max_rq_sge,
                 inline_buf_size, device_caps, max_rdma_size }
             EfaQueuePairAttributes as "efadv_qp_init_attr" { driver_qp_type }
-        },
+        }),
         vec![("EFADV_QP_DRIVER_TYPE_SRD".to_owned(), 0)],
     ]
     .concat()

@@ -3,6 +3,7 @@
 //!
 //! Started on the host, this program boots the lab and runs itself in the guest, where the tests are.
 
+mod connections;
 mod failures;
 #[path = "../harness/trials.rs"]
 mod harness;
@@ -20,14 +21,22 @@ fn main() -> ExitCode {
         return exit_code;
     }
     devmem_lab::test_program()
+        .nic("gve")
         .rdma("efa")
         .rdma("efa")
         .rdma("efa:rdma-write=off,rdma-read=off")
         .gpu("amdgpu")
+        .module("rdma_rxe")
         // One that the kernel knows to let the devices reach each other.
         .cpu("EPYC")
         .main(|| {
-            let tests = [transfers::TESTS, failures::TESTS, lifetimes::TESTS, libraries::TESTS].concat();
-            harness::run(Arguments::from_args(), &tests, None)
+            let tests = [
+                transfers::TESTS,
+                failures::TESTS,
+                lifetimes::TESTS,
+                libraries::TESTS,
+                connections::TESTS,
+            ];
+            harness::run(Arguments::from_args(), &tests.concat(), None)
         })
 }
