@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn a_provider_that_is_not_in_the_packages_is_named() {
         let packages = packages();
-        fs::remove_file(packages.path().join("usr/lib/x86_64-linux-gnu/libibverbs/librxe-rdmav34.so")).unwrap();
+        fs::remove_file(packages.path().join("usr/lib/x86_64-linux-gnu/libibverbs/librxe-rdmav34.so"))
+            .unwrap();
         let Err(error) = Chosen::choose(packages.path(), &BTreeSet::new()) else { panic!("it was found") };
         assert!(error.to_string().contains("provider for rxe"), "{error}");
     }

@@ -62,9 +62,9 @@ impl RefillQueue {
 mod tests {
     use super::super::refill::RefillMemory as _;
     use super::super::refill_region::RefillRegion;
-    use crate::shared_memory::SharedMemory;
     use super::super::uapi::RefillOffsets;
     use super::*;
+    use crate::shared_memory::SharedMemory;
     use std::sync::atomic::Ordering;
 
     #[test]

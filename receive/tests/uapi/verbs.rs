@@ -1,10 +1,10 @@
 //! What rdma-core's headers should say: those of `libibverbs-dev`.
 
 use devmem_receive::rdma::verbs::abi::{
-    self, AddressHandleAttributes, CompletionChannel, Context, ContextOperations, DeviceAttributes, EfaDeviceAttributes,
-    EfaQueuePairAttributes, ExtendedQueuePair, GlobalRoute, MemoryRegion, PortAttributes, QueuePair,
-    QueuePairAttributes, QueuePairCapacity, QueuePairInitialAttributes, ReceiveWorkRequest, ScatterGatherElement,
-    SendWorkRequest, WorkCompletion,
+    self, AddressHandleAttributes, CompletionChannel, Context, ContextOperations, DeviceAttributes,
+    EfaDeviceAttributes, EfaQueuePairAttributes, ExtendedQueuePair, GlobalRoute, MemoryRegion,
+    PortAttributes, QueuePair, QueuePairAttributes, QueuePairCapacity, QueuePairInitialAttributes,
+    ReceiveWorkRequest, ScatterGatherElement, SendWorkRequest, WorkCompletion,
 };
 use devmem_uapi_check::{Header, constants, layouts};
 

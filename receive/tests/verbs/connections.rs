@@ -18,7 +18,8 @@ const DEVICE: &str = "rxe0";
 /// Two queue pairs that are connected with each other.
 fn connected() -> Result<Sides, Failure> {
     if Device::find(DEVICE).is_err() {
-        let added = Command::new("rdma").args(["link", "add", DEVICE, "type", "rxe", "netdev", "eth0"]).output()?;
+        let added =
+            Command::new("rdma").args(["link", "add", DEVICE, "type", "rxe", "netdev", "eth0"]).output()?;
         ensure!(added.status.success(), "{added:?}");
     }
     let side = || Side::of(DEVICE, Transport::ReliableConnection);
@@ -38,7 +39,10 @@ mod rc {
             from.pair.send(4, from.memory.region().part(0, 10_000)?, Some(8), peer)?;
             from.completion()?.ok("send")?;
             let received = to.completion()?.ok("receive")?;
-            ensure!((received.id, received.bytes, received.immediate) == (3, 10_000, Some(8)), "{received:?}");
+            ensure!(
+                (received.id, received.bytes, received.immediate) == (3, 10_000, Some(8)),
+                "{received:?}"
+            );
             ensure!(to.read(50_000, 10_000)? == sent, "other bytes came");
         }
         Ok(())

@@ -2,7 +2,9 @@
 
 use devmem_provider::{Error, ErrorKind};
 use devmem_receive::rdma::AccessFlags;
-use devmem_receive::rdma::verbs::{CompletionStatus, QueuePairOptions, RemoteMemory, Transport, VerbsFailure};
+use devmem_receive::rdma::verbs::{
+    CompletionStatus, QueuePairOptions, RemoteMemory, Transport, VerbsFailure,
+};
 
 use crate::harness::{Failure, Outcome, Test, ensure, tests};
 use crate::sides::{MEMORY, Side, Sides, context};

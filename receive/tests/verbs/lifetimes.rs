@@ -49,7 +49,13 @@ mod objects {
         let Sides { one, other, to_other, to_one } = Sides::of(Transport::ScalableReliableDatagram)?;
         drop((one.completions, one.domain));
         // The queue pair keeps what it is completed in.
-        one.pair.write(1, one.memory.region().part(0, 64)?, other.memory.region().remote(), None, &to_other)?;
+        one.pair.write(
+            1,
+            one.memory.region().part(0, 64)?,
+            other.memory.region().remote(),
+            None,
+            &to_other,
+        )?;
         drop((one.pair, to_one, other.domain, other.memory, other.completions));
         drop((one.memory, other.pair));
         drop(to_other);
@@ -81,7 +87,9 @@ mod regions {
         let buffer = gpu.allocate(&Request::bytes(1 << 20).prefer(Placement::DeviceLocal))?;
         let dma_buf = buffer.export()?;
         let domain = context.protection_domain()?;
-        let reason = |registration| domain.register(&dma_buf, registration).err().and_then(|error| RegistrationRefusal::of(&error));
+        let reason = |registration| {
+            domain.register(&dma_buf, registration).err().and_then(|error| RegistrationRefusal::of(&error))
+        };
         for (registration, expected) in [
             (Registration::of(0, (1 << 20) + 1), RegistrationRefusal::BeyondEnd),
             (Registration::of(0, 0), RegistrationRefusal::Empty),

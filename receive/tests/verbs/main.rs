@@ -30,13 +30,8 @@ fn main() -> ExitCode {
         // One that the kernel knows to let the devices reach each other.
         .cpu("EPYC")
         .main(|| {
-            let tests = [
-                transfers::TESTS,
-                failures::TESTS,
-                lifetimes::TESTS,
-                libraries::TESTS,
-                connections::TESTS,
-            ];
+            let tests =
+                [transfers::TESTS, failures::TESTS, lifetimes::TESTS, libraries::TESTS, connections::TESTS];
             harness::run(Arguments::from_args(), &tests.concat(), None)
         })
 }

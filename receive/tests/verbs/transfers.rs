@@ -22,9 +22,11 @@ mod srd {
     pub(super) fn messages() -> Outcome {
         let sides = Sides::of(Transport::ScalableReliableDatagram)?;
         let Sides { one, other, to_other, to_one } = &sides;
-        for (from, to, peer, immediate) in
-            [(one, other, to_other, None), (other, one, to_one, Some(0x0102_0304)), (one, other, to_other, Some(0))]
-        {
+        for (from, to, peer, immediate) in [
+            (one, other, to_other, None),
+            (other, one, to_one, Some(0x0102_0304)),
+            (one, other, to_other, Some(0)),
+        ] {
             let sent = pattern(5000, u64::from(from.pair.number()) + 1);
             from.fill(64, &sent)?;
             to.pair.receive(7, to.memory.region().part(4096, 8192)?)?;

@@ -115,7 +115,9 @@ fn encode(endpoint: &Endpoint, numbers: [u64; 3]) -> [u8; BYTES] {
 
 fn decode(bytes: &[u8; BYTES]) -> Result<(Endpoint, [u64; 3])> {
     if bytes[..8] != MAGIC {
-        bail!("the peer does not speak this path's protocol; use --path rdma and the same version on both sides");
+        bail!(
+            "the peer does not speak this path's protocol; use --path rdma and the same version on both sides"
+        );
     }
     let transport = match bytes[8] {
         1 => Transport::ScalableReliableDatagram,
@@ -132,9 +134,8 @@ fn decode(bytes: &[u8; BYTES]) -> Result<(Endpoint, [u64; 3])> {
         local_identifier: u16::from_le_bytes([bytes[10], bytes[11]]),
         packet_size: bytes[9],
     };
-    let numbers = std::array::from_fn(|at| {
-        u64::from_le_bytes(std::array::from_fn(|i| bytes[40 + 8 * at + i]))
-    });
+    let numbers =
+        std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|i| bytes[40 + 8 * at + i])));
     Ok((endpoint, numbers))
 }
 

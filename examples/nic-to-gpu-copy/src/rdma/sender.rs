@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use devmem_receive::rdma::AccessFlags;
 use devmem_receive::rdma::verbs::{
-    CompletionQueue, Completions, Context, HostRegion, Peer, ProtectionDomain, QueuePair, QueuePairOptions, Woken,
+    CompletionQueue, Completions, Context, HostRegion, Peer, ProtectionDomain, QueuePair, QueuePairOptions,
+    Woken,
 };
 
 use super::handshake::{Hello, Offer};
@@ -67,7 +68,10 @@ impl Sender {
         Hello { endpoint: pair.endpoint(), stripe, stripes, longest }.send(&mut socket)?;
         let offer = Offer::receive(&mut socket)?;
         if offer.piece_bytes > longest {
-            bail!("the peer wants pieces of {} bytes; this device writes {longest} at once", offer.piece_bytes);
+            bail!(
+                "the peer wants pieces of {} bytes; this device writes {longest} at once",
+                offer.piece_bytes
+            );
         }
         let peer = pair.connect(&offer.endpoint)?;
         let bytes = usize::try_from(u64::from(offer.piece_bytes) * u64::from(BUFFERS))?;

@@ -45,7 +45,10 @@ pub(crate) fn devices_without_rdma() -> Outcome {
 }
 
 pub(crate) fn devices_that_are_not_there() -> Outcome {
-    for mut command in [receiver(&["--path", "rdma", "--rdma", "mlx5_7"]), sender(&file(1000)?, &["--path", "rdma", "--rdma", "mlx5_7"])] {
+    for mut command in [
+        receiver(&["--path", "rdma", "--rdma", "mlx5_7"]),
+        sender(&file(1000)?, &["--path", "rdma", "--rdma", "mlx5_7"]),
+    ] {
         fails(&run(&mut command)?, &["mlx5_7", "there are efa_0 at"])?;
     }
     Ok(())

@@ -120,9 +120,9 @@ impl CompletionStatus {
         match number {
             efa_status::OK => Self::Success,
             efa_status::FLUSHED => Self::Flushed,
-            efa_status::LOCAL_QP_INTERNAL | efa_status::LOCAL_UNSUPPORTED_OP | efa_status::LOCAL_INVALID_AH => {
-                Self::LocalOperation
-            }
+            efa_status::LOCAL_QP_INTERNAL
+            | efa_status::LOCAL_UNSUPPORTED_OP
+            | efa_status::LOCAL_INVALID_AH => Self::LocalOperation,
             efa_status::LOCAL_INVALID_LKEY => Self::LocalProtection,
             efa_status::LOCAL_BAD_LENGTH => Self::LocalLength,
             efa_status::REMOTE_BAD_ADDRESS => Self::RemoteAccess,
@@ -283,7 +283,8 @@ mod tests {
 
     #[test]
     fn immediate_data_is_there_only_where_it_came() {
-        let written = Completion::of(&entry(status::SUCCESS, completed::RECV_RDMA_WITH_IMM, WC_WITH_IMM), false);
+        let written =
+            Completion::of(&entry(status::SUCCESS, completed::RECV_RDMA_WITH_IMM, WC_WITH_IMM), false);
         assert_eq!(written.operation, Some(Completed::WrittenByPeer));
         assert_eq!((written.immediate, written.bytes, written.id), (Some(5), 9, 7));
         let received = Completion::of(&entry(status::SUCCESS, completed::RECV, 0), true);
@@ -301,7 +302,8 @@ mod tests {
         assert_eq!(VerbsFailure::of(&error), Some(VerbsFailure::Request(CompletionStatus::RemoteAccess)));
         let said = error.to_string();
         assert!(
-            said.contains("cannot write to the peer's memory on queue pair 3") && said.contains("remote access error"),
+            said.contains("cannot write to the peer's memory on queue pair 3")
+                && said.contains("remote access error"),
             "{said}"
         );
         assert!(error.remedy_text().is_some());

@@ -133,9 +133,10 @@ impl CompletionQueue {
 
     fn arm(&self) -> Result<()> {
         self.raw.arm().map_err(|errno| match errno {
-            Errno::EOPNOTSUPP | Errno::ENOSYS => {
-                VerbsFailure::NoNotifications.error("wait for completions").on(self.context.device()).with_errno(errno)
-            }
+            Errno::EOPNOTSUPP | Errno::ENOSYS => VerbsFailure::NoNotifications
+                .error("wait for completions")
+                .on(self.context.device())
+                .with_errno(errno),
             _ => self.failed(errno, "wait for completions"),
         })
     }

@@ -208,7 +208,8 @@ impl Capabilities {
             maximum_requests: count(attributes.max_qp_wr),
             maximum_receives: count(attributes.max_qp_wr),
             maximum_completions: count(attributes.max_cqe),
-            maximum_reads: u8::try_from(attributes.max_qp_init_rd_atom.min(attributes.max_qp_rd_atom)).unwrap_or(16),
+            maximum_reads: u8::try_from(attributes.max_qp_init_rd_atom.min(attributes.max_qp_rd_atom))
+                .unwrap_or(16),
         };
         if device.driver.as_deref() != Some(EFA_DRIVER) {
             return Ok(of_connections);

@@ -31,9 +31,8 @@ pub struct ProtectionDomain {
 
 impl ProtectionDomain {
     pub(super) fn allocate(context: &Context) -> Result<Self> {
-        let raw = sys::Domain::allocate(&context.raw).map_err(|errno| {
-            Error::from_errno(errno, "make a protection domain").on(&*context.device)
-        })?;
+        let raw = sys::Domain::allocate(&context.raw)
+            .map_err(|errno| Error::from_errno(errno, "make a protection domain").on(&*context.device))?;
         Ok(Self { raw: Arc::new(raw), context: context.clone(), access: AccessFlags::default() })
     }
 

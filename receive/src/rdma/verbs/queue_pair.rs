@@ -206,7 +206,10 @@ impl QueuePair {
             qp_state: queue_pair_state::INIT,
             port_num: self.port,
             qkey: self.endpoint.key,
-            qp_access_flags: (AccessFlags::LOCAL_WRITE | AccessFlags::REMOTE_WRITE | AccessFlags::REMOTE_READ).bits(),
+            qp_access_flags: (AccessFlags::LOCAL_WRITE
+                | AccessFlags::REMOTE_WRITE
+                | AccessFlags::REMOTE_READ)
+                .bits(),
             ..QueuePairAttributes::default()
         };
         let common = attribute::PKEY_INDEX | attribute::PORT;

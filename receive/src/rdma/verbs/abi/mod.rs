@@ -8,8 +8,8 @@
 mod numbers;
 
 pub use numbers::{
-    PORT_ACTIVE, WC_WITH_IMM, attribute, completed, efa_capabilities, efa_status, initial, queue_pair_kind, queue_pair_state, request,
-    send_flags, send_operations, status,
+    PORT_ACTIVE, WC_WITH_IMM, attribute, completed, efa_capabilities, efa_status, initial, queue_pair_kind,
+    queue_pair_state, request, send_flags, send_operations, status,
 };
 
 use std::ffi::{c_int, c_uint, c_void};
@@ -54,8 +54,7 @@ pub struct CompletionQueue {
 pub struct ContextOperations {
     _before_poll: [Unused; 11],
     /// `ibv_poll_cq()`.
-    pub poll_cq:
-        Operation<unsafe extern "C" fn(*mut CompletionQueue, c_int, *mut WorkCompletion) -> c_int>,
+    pub poll_cq: Operation<unsafe extern "C" fn(*mut CompletionQueue, c_int, *mut WorkCompletion) -> c_int>,
     /// `ibv_req_notify_cq()`.
     pub req_notify_cq: Operation<unsafe extern "C" fn(*mut CompletionQueue, c_int) -> c_int>,
     _before_post: [Unused; 12],

@@ -65,7 +65,8 @@ impl QueuePair {
         let mut attributes = abi::QueuePairInitialAttributes::new(kind, sent, received, capacity);
         // SAFETY: a protection domain and completion queues of one device; of the structure the function reads the
         // part that `struct ibv_qp_init_attr` is.
-        let pointer = unsafe { (domain.context.verbs.create_qp)(domain.pointer.as_ptr(), &raw mut attributes) };
+        let pointer =
+            unsafe { (domain.context.verbs.create_qp)(domain.pointer.as_ptr(), &raw mut attributes) };
         Ok(Self {
             domain: Arc::clone(domain),
             pointer: object(pointer)?,
@@ -94,12 +95,7 @@ impl QueuePair {
         // SAFETY: an open device, with a protection domain and completion queues of it, and structures of the sizes that
         // the function reads.
         let pointer = object(unsafe {
-            (efa.create_qp_ex)(
-                domain.context.pointer.as_ptr(),
-                &raw mut attributes,
-                &raw mut of_efa,
-                size,
-            )
+            (efa.create_qp_ex)(domain.context.pointer.as_ptr(), &raw mut attributes, &raw mut of_efa, size)
         })?;
         let mut pair = Self {
             domain: Arc::clone(domain),
