@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use devmem_provider::{Capabilities, DeviceKind, Heap, Provider, ResidencyEvidence, Result, base_page_size};
+use devmem_provider::{
+    Capabilities, DeviceKind, Heap, Provider, Reaction, ResidencyEvidence, Result, Sharing, base_page_size,
+};
 
 use crate::drm::{self, Device, Driver, GemBuffer, Nodes, Target};
 use crate::system_memory::{SystemBudget, always_system};
@@ -56,6 +58,11 @@ impl Driver for Vgem {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::CPU_MAPPING | Capabilities::ZEROED | Capabilities::RESIDENCY
+    }
+
+    /// Its memory is system memory, which has nowhere to move.
+    fn sharing(&self, _only: bool) -> Sharing {
+        Sharing::always(Reaction::Stays)
     }
 
     fn create(&self, device: &Device, bytes: u64, _target: Target) -> Result<u32> {

@@ -24,6 +24,8 @@ pub enum Group {
     Fences,
     /// Where memory is while a NIC holds it.
     Pin,
+    /// Memory regions of an RDMA device.
+    Rdma,
     /// Binding memory to queues of a NIC, and what the kernel refuses.
     Bind,
     /// Receiving: every byte, in order, where it is said to be.
@@ -40,7 +42,7 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order in which they run.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Identity,
         Self::Allocate,
         Self::Export,
@@ -48,6 +50,7 @@ impl Group {
         Self::Fences,
         Self::Resources,
         Self::Pin,
+        Self::Rdma,
         Self::Bind,
         Self::Receive,
         Self::Tokens,
@@ -66,6 +69,7 @@ impl Group {
             Self::Fences => "fences",
             Self::Resources => "resources",
             Self::Pin => "pin",
+            Self::Rdma => "rdma",
             Self::Bind => "bind",
             Self::Receive => "receive",
             Self::Tokens => "tokens",

@@ -6,6 +6,7 @@ use crate::environment::Environment;
 use crate::nic_under_test::NicUnderTest;
 use crate::path::ReceivePath;
 use crate::peer::Session;
+use crate::rdma_device::{RdmaDevice, no_rdma_device};
 use crate::verdict::{Skip, Stop};
 
 /// What a check works with: a provider, and the machine around it.
@@ -43,6 +44,15 @@ impl<'run> Context<'run> {
     /// A skip if none was named.
     pub fn nic(&self) -> Result<&'run NicUnderTest, Stop> {
         self.environment.nic.as_ref().ok_or_else(|| Stop::Skip(no_nic()))
+    }
+
+    /// The RDMA device that makes memory regions.
+    ///
+    /// # Errors
+    ///
+    /// A skip if there is none.
+    pub fn rdma(&self) -> Result<&'run dyn RdmaDevice, Stop> {
+        self.environment.rdma.as_deref().ok_or_else(|| Stop::Skip(no_rdma_device()))
     }
 
     /// The provider that is checked.

@@ -10,6 +10,7 @@ use crate::isolation::Assignment;
 use crate::nic_under_test::{Family, NicUnderTest};
 use crate::path::{DevmemTcp, ReceivePath};
 use crate::peer::PeerChoice;
+use crate::rdma_device::RdmaDevice;
 
 /// The machine around a provider.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Environment {
     pub shard: Option<Shard>,
     /// The NIC whose receive paths are checked; without one, the provider alone is.
     pub nic: Option<NicUnderTest>,
+    /// The RDMA device on which memory regions are checked.
+    pub rdma: Option<Arc<dyn RdmaDevice>>,
     /// Who sends to it; without a peer nothing is received.
     pub peer: Option<PeerChoice>,
     /// Whether checks may take devices away from the machine and bring them back: what else uses these devices is
@@ -56,6 +59,7 @@ impl Default for Environment {
             filters: Vec::new(),
             shard: None,
             nic: None,
+            rdma: None,
             peer: None,
             disruptive: false,
             paths: vec![Arc::new(DevmemTcp)],

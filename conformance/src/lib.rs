@@ -40,6 +40,7 @@ mod nic_under_test;
 pub mod path;
 mod pci_function;
 pub mod peer;
+pub mod rdma_device;
 mod remembered_nic;
 pub mod report;
 mod rtnetlink;

@@ -6,8 +6,10 @@ use devmem_provider::dma_buf::FenceUse;
 use devmem_provider::{Capabilities, DmaBuf, ErrorKind};
 
 use devmem_receive::nic::Support;
+use devmem_receive::rdma::AccessFlags;
 
 use crate::context::{Context, no_nic, no_peer};
+use crate::rdma_device::no_rdma_device;
 use crate::verdict::Skip;
 
 /// Something that must be there for a check to say anything.
@@ -22,6 +24,8 @@ pub enum Need {
     SyncFile,
     /// A NIC that can receive into device memory. Checks with this need are done for each receive path.
     Nic,
+    /// An RDMA device that makes memory regions of DMA-bufs.
+    Rdma,
     /// A machine that sends to it.
     Peer,
     /// `/proc` shows this process's descriptors.
@@ -51,6 +55,7 @@ impl Need {
             }
             Self::Capability(_) | Self::Lack(_) => Ok(()),
             Self::Nic => can_receive(context),
+            Self::Rdma => can_register(context),
             Self::Peer => match context.environment().peer {
                 Some(_) => Ok(()),
                 None => Err(no_peer()),
@@ -93,6 +98,7 @@ impl fmt::Display for Need {
             Self::Lack(unwanted) => write!(f, "no {}", names(*unwanted)),
             Self::SyncFile => f.write_str("sync_files in the kernel"),
             Self::Nic => f.write_str("a NIC that can receive into device memory"),
+            Self::Rdma => f.write_str("an RDMA device that registers DMA-bufs"),
             Self::Peer => f.write_str("a machine that sends"),
             Self::Proc => f.write_str("/proc"),
             Self::Disruption => f.write_str("leave to take devices away (--disruptive)"),
@@ -117,6 +123,17 @@ fn can_receive(context: &Context<'_>) -> Result<(), Skip> {
         reason: missing.map(ToString::to_string).unwrap_or_default(),
         found_by: missing.map_or("the NIC's capabilities", |capability| capability.found_by).to_owned(),
         remedy: missing.and_then(|capability| capability.remedy).map(str::to_owned),
+    })
+}
+
+/// Whether the RDMA device makes memory regions of DMA-bufs: asked with a descriptor that is not open.
+fn can_register(context: &Context<'_>) -> Result<(), Skip> {
+    let device = context.environment().rdma.as_ref().ok_or_else(no_rdma_device)?;
+    let answer = device.open().and_then(|domain| domain.probe(AccessFlags::LOCAL_WRITE));
+    answer.map_err(|error| Skip {
+        reason: error.to_string(),
+        found_by: error.operation().to_owned(),
+        remedy: error.remedy_text().map(str::to_owned),
     })
 }
 

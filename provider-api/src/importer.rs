@@ -21,6 +21,20 @@ pub enum PeerToPeer {
 }
 
 /// Something that can attach to DMA-bufs: queues of a NIC, an io_uring area, an RDMA protection domain.
+///
+/// # Importers of one buffer are not independent
+///
+/// A buffer is in one place for all who are attached. With exporters that keep it on the device only for peers (amdgpu and
+/// xe do),
+///
+/// - one importer without peer-to-peer, or without a path, moves it to system memory for everybody, also for those who
+///   attach later, until it has detached; an attachment that is never used for DMA counts as well;
+/// - one that has pinned it on the device lets a later importer without a path fail: a bind by devmem TCP then ends with
+///   `EINVAL`, "Failed to map dmabuf attachment";
+/// - once the last one without a path has detached, the next pin with a path brings the buffer back to the device.
+///
+/// [`Forecast`](crate::Forecast) tells beforehand which of it would happen, [`Sharing`](crate::Sharing) is the exporter's
+/// rule.
 pub trait Importer {
     /// What it returns.
     type Attachment: Attachment;

@@ -10,6 +10,7 @@ use crate::heap::Heap;
 use crate::identity::Identity;
 use crate::request::Request;
 use crate::residency::ResidencyEvidence;
+use crate::sharing::Sharing;
 
 bitflags::bitflags! {
     /// What a provider can do beyond the minimum; the checks that run against it follow from this.
@@ -109,6 +110,14 @@ pub trait Buffer: fmt::Debug + Send + Sync {
     /// If the look itself fails. That a driver gives no way to look is no error but
     /// [`Residency::Unknown`](crate::Residency::Unknown).
     fn residency(&self) -> Result<ResidencyEvidence>;
+
+    /// What its exporter does with it while it is in device memory and somebody attaches; `None` where that is not known.
+    ///
+    /// A rule of the driver's source, by which a [`Forecast`](crate::Forecast) foretells. What happens, a
+    /// [`Pin`](crate::Pin) sees.
+    fn sharing(&self) -> Option<Sharing> {
+        None
+    }
 
     /// Makes what a peer has written visible to the device and the CPU, where the driver has a means.
     ///

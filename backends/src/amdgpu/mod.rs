@@ -33,8 +33,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use devmem_provider::{
-    Buffer as _, Capabilities, DeviceKind, Heap, Placement, Provider, ResidencyEvidence, Result,
-    base_page_size,
+    Buffer as _, Capabilities, DeviceKind, Heap, Placement, Provider, Reaction, ResidencyEvidence, Result,
+    Sharing, base_page_size,
 };
 
 use crate::drm::{self, Device, Driver, GemBuffer, Nodes, Target, View, judge_buffer};
@@ -115,6 +115,12 @@ impl Driver for Amdgpu {
     fn capabilities(&self) -> Capabilities {
         // The kernel clears VRAM on every creation by an ioctl; GTT pages are always cleared.
         Capabilities::CPU_MAPPING | Capabilities::ZEROED | Capabilities::RESIDENCY
+    }
+
+    /// `amdgpu_dma_buf_attach()` and `amdgpu_dma_buf_pin()`: buffers of user space may always lie in GTT, unless they were
+    /// created as discardable, which this backend does not do.
+    fn sharing(&self, _only: bool) -> Sharing {
+        Sharing::stays_with_path(Reaction::Moves)
     }
 
     fn create(&self, device: &Device, bytes: u64, target: Target) -> Result<u32> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use devmem_provider::{
-    Buffer, DmaBuf, ErrorKind, Identity, Residency, ResidencyEvidence, Result, base_page_size,
+    Buffer, DmaBuf, ErrorKind, Identity, Residency, ResidencyEvidence, Result, Sharing, base_page_size,
 };
 use nix::errno::Errno;
 
@@ -22,6 +22,8 @@ pub(crate) struct GemBuffer<D: Driver> {
     handle: u32,
     size: u64,
     target: Target,
+    /// Whether another interface made it, which may have told the driver something else than the target.
+    is_adopted: bool,
     /// The DMA-buf, once it was exported: every export is this one.
     exported: Mutex<Option<DmaBuf>>,
     /// Whether a look has seen pages, or made the driver allocate them.
@@ -33,13 +35,16 @@ pub(crate) struct GemBuffer<D: Driver> {
 impl<D: Driver> GemBuffer<D> {
     pub(super) fn new(gpu: Arc<Opened<D>>, handle: u32, size: u64, target: Target) -> Self {
         let had_pages = AtomicBool::new(false);
-        Self { gpu, handle, size, target, exported: Mutex::new(None), had_pages, last_page: OnceLock::new() }
+        let exported = Mutex::new(None);
+        let last_page = OnceLock::new();
+        Self { gpu, handle, size, target, is_adopted: false, exported, had_pages, last_page }
     }
 
     /// A buffer that was not created by the driver's own ioctl: its exports are the DMA-buf that it came as.
     pub(super) fn adopted(gpu: Arc<Opened<D>>, handle: u32, dma_buf: DmaBuf, target: Target) -> Self {
         let mut buffer = Self::new(gpu, handle, dma_buf.size(), target);
         buffer.exported = Mutex::new(Some(dma_buf));
+        buffer.is_adopted = true;
         buffer
     }
 
@@ -109,6 +114,13 @@ impl<D: Driver> Buffer for GemBuffer<D> {
 
     fn residency(&self) -> Result<ResidencyEvidence> {
         self.driver().residency(self)
+    }
+
+    fn sharing(&self) -> Option<Sharing> {
+        let only = matches!(self.target, Target::Device { only: true, .. });
+        let driver = self.driver();
+        let is_known = !self.is_adopted || driver.sharing(true) == driver.sharing(false);
+        is_known.then(|| driver.sharing(only))
     }
 
     fn flush_peer_writes(&self) -> Result<()> {

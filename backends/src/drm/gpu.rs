@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use devmem_provider::{
     Buffer, Capabilities, DeviceKind, Error, ErrorKind, Heap, Identity, Provider, Request, Residency,
-    ResidencyEvidence, Result,
+    ResidencyEvidence, Result, Sharing,
 };
 
 use super::buffer::GemBuffer;
@@ -59,6 +59,9 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync + Sized + 'static {
     fn is_device_region(_region: &str) -> bool {
         false
     }
+
+    /// What the driver does with device memory when somebody attaches. `only` is whether it may lie nowhere else.
+    fn sharing(&self, only: bool) -> Sharing;
 
     /// Gives a buffer that has no pages its pages, where the driver allocates them late.
     fn populate(&self, _buffer: &GemBuffer<Self>) -> Result<()> {

@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{
-    Buffer as _, Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Result,
-    base_page_size,
+    Buffer as _, Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Reaction, Result,
+    Sharing, base_page_size,
 };
 use nix::errno::Errno;
 
@@ -148,6 +148,11 @@ impl Driver for I915 {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::CPU_MAPPING | Capabilities::ZEROED | Capabilities::RESIDENCY
+    }
+
+    /// `i915_gem_dmabuf_attach()` asks for no path.
+    fn sharing(&self, only: bool) -> Sharing {
+        Sharing::always(if only { Reaction::Refuses } else { Reaction::Moves })
     }
 
     fn create(&self, device: &Device, bytes: u64, target: Target) -> Result<u32> {

@@ -34,8 +34,8 @@ mod uapi;
 use std::sync::Arc;
 
 use devmem_provider::{
-    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Residency, ResidencyEvidence,
-    Result, base_page_size,
+    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Reaction, Residency,
+    ResidencyEvidence, Result, Sharing, base_page_size,
 };
 use nix::errno::Errno;
 
@@ -143,6 +143,11 @@ impl Driver for Nouveau {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::CPU_MAPPING | Capabilities::RESIDENCY | Capabilities::CONTIGUOUS
+    }
+
+    /// `nouveau_gem_prime_pin()` pins in GART.
+    fn sharing(&self, _only: bool) -> Sharing {
+        Sharing::always(Reaction::Moves)
     }
 
     fn create(&self, device: &Device, bytes: u64, target: Target) -> Result<u32> {

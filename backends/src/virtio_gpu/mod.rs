@@ -26,8 +26,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use devmem_provider::{
-    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Residency, ResidencyEvidence,
-    Result, base_page_size,
+    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Reaction, Residency,
+    ResidencyEvidence, Result, Sharing, base_page_size,
 };
 
 use crate::drm::{self, Device, Driver, GemBuffer, Nodes, Target, View};
@@ -162,6 +162,11 @@ impl Driver for VirtioGpu {
         capabilities.set(Capabilities::ZEROED, self.window.is_none());
         capabilities.set(Capabilities::CONTIGUOUS, self.window.is_some());
         capabilities
+    }
+
+    /// `virtio_gpu_vram_map_dma_buf()` gives everybody the addresses of the window.
+    fn sharing(&self, _only: bool) -> Sharing {
+        Sharing::always(Reaction::Stays)
     }
 
     fn create(&self, device: &Device, bytes: u64, target: Target) -> Result<u32> {

@@ -8,7 +8,7 @@ use devmem_provider::device_copy::DeviceCopy;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{
     Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, Placement, Provider, Request,
-    Residency, ResidencyEvidence, Result, base_page_size,
+    Residency, ResidencyEvidence, Result, Sharing, base_page_size,
 };
 
 use super::copy::{CopyOptions, VulkanCopy};
@@ -341,6 +341,10 @@ impl Buffer for VulkanBuffer {
 
     fn residency(&self) -> Result<ResidencyEvidence> {
         self.made.watched.residency()
+    }
+
+    fn sharing(&self) -> Option<Sharing> {
+        self.made.watched.sharing()
     }
 
     fn flush_peer_writes(&self) -> Result<()> {

@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use devmem_provider::{
-    Buffer, DeviceKind, DmaBuf, Error, ErrorKind, Residency, ResidencyEvidence, Result, base_page_size,
+    Buffer, DeviceKind, DmaBuf, Error, ErrorKind, Residency, ResidencyEvidence, Result, Sharing,
+    base_page_size,
 };
 
 use super::sys::physical_device::{Description, DrmNode};
@@ -123,6 +124,14 @@ impl Watched {
                 region: None,
                 evidence: reason.clone(),
             }),
+        }
+    }
+
+    /// How the kernel driver shares it, where that is known.
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        match self {
+            Self::Kernel(buffer) => buffer.sharing(),
+            Self::Software | Self::Missing { .. } => None,
         }
     }
 

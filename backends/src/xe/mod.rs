@@ -38,7 +38,8 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
 use devmem_provider::{
-    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Result, base_page_size,
+    Capabilities, DeviceKind, Error, ErrorKind, Heap, Placement, Provider, Reaction, Result, Sharing,
+    base_page_size,
 };
 
 use crate::drm::{self, BarrierPage, Device, Driver, GemBuffer, Nodes, Target};
@@ -127,6 +128,11 @@ impl Driver for Xe {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::CPU_MAPPING | Capabilities::ZEROED | Capabilities::RESIDENCY
+    }
+
+    /// `xe_dma_buf_attach()` and `xe_dma_buf_pin()`.
+    fn sharing(&self, only: bool) -> Sharing {
+        Sharing::stays_with_path(if only { Reaction::Refuses } else { Reaction::Moves })
     }
 
     fn create(&self, device: &Device, bytes: u64, target: Target) -> Result<u32> {

@@ -10,6 +10,7 @@ mod lifetime;
 mod path_resources;
 mod performance;
 mod pin;
+mod rdma;
 mod receive;
 mod resources;
 mod tokens;
@@ -40,6 +41,7 @@ const GROUPS: &[&[Check]] = &[
     fences::CHECKS,
     resources::CHECKS,
     pin::CHECKS,
+    rdma::CHECKS,
     bind::CHECKS,
     receive::CHECKS,
     tokens::CHECKS,

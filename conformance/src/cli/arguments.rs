@@ -79,6 +79,10 @@ pub(super) struct RunOptions {
     /// alone are checked.
     #[arg(long, value_name = "NIC")]
     pub(super) nic: Option<String>,
+    /// The RDMA device whose memory regions are checked: its name, PCI address or node. By default the first of the machine
+    /// that registers DMA-bufs; `none` leaves these checks out.
+    #[arg(long, value_name = "DEVICE")]
+    pub(super) rdma: Option<String>,
     /// The TCP port of the NIC that the peer connects to.
     #[arg(long, value_name = "PORT", default_value_t = 5201, requires = "nic")]
     pub(super) port: u16,

@@ -10,9 +10,11 @@ use clap::ValueEnum;
 use devmem_backends::discover;
 use devmem_conformance::path::{DevmemTcp, ReceivePath};
 use devmem_conformance::peer::PeerChoice;
+use devmem_conformance::rdma_device::RdmaDevice;
 use devmem_conformance::report::{self, Entry};
 use devmem_conformance::{Check, Environment, NicUnderTest, Progress, Report, act_as_peer, run_with};
 use devmem_provider::{Error, Provider, Result};
+use devmem_receive::rdma::{AccessFlags, Device, ProtectionDomain};
 
 use super::Status;
 use super::arguments::{Format, PathName, RunOptions};
@@ -27,11 +29,12 @@ pub(super) fn run(options: &RunOptions) -> Result<Status> {
     if let Some(folder) = &options.out {
         fs::create_dir_all(folder).map_err(|error| Error::from_io(error, "create").on(folder.display()))?;
     }
-    environment(options, "").verify_peer()?;
+    let rdma = rdma_device(options)?;
+    environment(options, "", rdma.as_ref()).verify_peer()?;
     let mut reports = Vec::new();
     for provider in providers {
         let name = provider.identity().name.clone();
-        let environment = environment(options, &name);
+        let environment = environment(options, &name, rdma.as_ref());
         reports.push(run_with(&*provider, &environment, &mut Line { provider: name }));
     }
     if reports.iter().all(|report| report.entries.is_empty()) {
@@ -59,12 +62,27 @@ pub(super) fn publish(reports: &[Report], format: Format, folder: Option<&Path>)
     Ok(if reports.iter().all(Report::is_success) { Status::Success } else { Status::Failure })
 }
 
+/// The RDMA device that was asked for, or the first that registers DMA-bufs.
+fn rdma_device(options: &RunOptions) -> Result<Option<Device>> {
+    let registers = |device: &Device| {
+        ProtectionDomain::open(device).and_then(|domain| domain.probe(AccessFlags::LOCAL_WRITE)).is_ok()
+    };
+    match options.rdma.as_deref() {
+        Some("none") => Ok(None),
+        Some(selector) => Device::find(selector).map(Some),
+        None => Ok(Device::all()?.into_iter().find(registers)),
+    }
+}
+
 /// The machine around the provider of this name, as the options tell.
-fn environment(options: &RunOptions, provider: &str) -> Environment {
+fn environment(options: &RunOptions, provider: &str, rdma: Option<&Device>) -> Environment {
     let mut environment = Environment::default();
     environment.arguments = ["run", "--provider", provider].map(OsString::from).to_vec();
     environment.filters.clone_from(&options.filters);
     environment.shard = options.shard.map(|part| part.0);
+    let rdma_name = rdma.map_or("none", |device| device.name.as_str());
+    environment.arguments.extend(["--rdma", rdma_name].map(OsString::from));
+    environment.rdma = rdma.map(|device| -> Arc<dyn RdmaDevice> { Arc::new(device.clone()) });
     let Some(selector) = &options.nic else { return environment };
     let mut nic = NicUnderTest::new(selector);
     nic.port = options.port;

@@ -3,10 +3,12 @@
 mod incoming;
 mod path;
 mod provider;
+mod rdma;
 mod sys;
 
 pub use path::FaultyPath;
 pub use provider::FaultyProvider;
+pub use rdma::FaultyRdmaDevice;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +100,12 @@ pub enum Fault {
     DeniesDetached,
     /// A bind leaves a setting of the NIC changed.
     ChangesNic,
+    /// All memory regions have the same keys.
+    SameKeys,
+    /// A memory region ends with its protection domain.
+    EndsWithDomain,
+    /// What is told of how a buffer is shared is not so.
+    WrongSharing,
     /// Fragments are reported a page away from their bytes.
     WrongOffset,
     /// Fragments are reported a byte longer than they are.
@@ -148,7 +156,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 69] = [
         Self::Nameless,
         Self::WrongKind,
         Self::WrongDriver,
@@ -192,6 +200,9 @@ impl Fault {
         Self::ClaimsDetached,
         Self::DeniesDetached,
         Self::ChangesNic,
+        Self::SameKeys,
+        Self::EndsWithDomain,
+        Self::WrongSharing,
         Self::WrongOffset,
         Self::WrongLength,
         Self::OutsideBuffer,

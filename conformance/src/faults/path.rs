@@ -73,7 +73,7 @@ impl ReceivePath for FaultyPath {
             return Err(Error::new(ErrorKind::Io, "bind a DMA-buf").because("it does not like to"));
         }
         let spread = (self.fault == Fault::TakesOthers).then(|| Spread::onto(nic, queues)).transpose()?;
-        let heir = (self.fault == Fault::Inherited).then(heir).transpose()?;
+        let heir = (self.fault == Fault::Inherited).then(|| heir("socket:")).transpose()?;
         Ok(Box::new(FaultyAttached { inner: Some(inner), fault: self.fault, _spread: spread, _heir: heir }))
     }
 
@@ -110,14 +110,14 @@ struct FaultyAttached {
     _heir: Option<Child>,
 }
 
-/// A program with all sockets that this process has.
-fn heir() -> Result<Child> {
+/// A program with all files of this process whose names in `/proc` begin so.
+pub(super) fn heir(beginning: &str) -> Result<Child> {
     let attempt = || {
         for entry in std::fs::read_dir("/proc/self/fd")? {
             let entry = entry?;
-            let is_socket = std::fs::read_link(entry.path())
-                .is_ok_and(|file| file.to_string_lossy().starts_with("socket:"));
-            if is_socket && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            let is_meant = std::fs::read_link(entry.path())
+                .is_ok_and(|file| file.to_string_lossy().starts_with(beginning));
+            if is_meant && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 make_inheritable(number)?;
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{
     Buffer, Capabilities, DeviceCopy, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, Placement,
-    Provider, Request, Residency, ResidencyEvidence, Result, base_page_size,
+    Provider, Reaction, Request, Residency, ResidencyEvidence, Result, Sharing, base_page_size,
 };
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -257,6 +257,13 @@ impl Buffer for FaultyBuffer {
             _ => {}
         }
         Ok(seen)
+    }
+
+    fn sharing(&self) -> Option<Sharing> {
+        match self.fault {
+            Fault::WrongSharing => Some(Sharing::always(Reaction::Refuses)),
+            _ => self.inner.sharing(),
+        }
     }
 
     fn flush_peer_writes(&self) -> Result<()> {

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use devmem_backends::discover;
 use devmem_conformance::checks::CHECKS;
-use devmem_conformance::faults::{FaultyPath, FaultyProvider};
+use devmem_conformance::faults::{FaultyPath, FaultyProvider, FaultyRdmaDevice};
 use devmem_conformance::path::DevmemTcp;
 use devmem_conformance::peer::PeerChoice;
+use devmem_conformance::rdma_device::RdmaDevice;
 use devmem_conformance::{Check, Environment, Fault, NicUnderTest, Report, Verdict, run};
 use devmem_provider::Provider;
+use devmem_receive::rdma::Device;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The providers that stand for the others: one without a device and one with memory of its own.
@@ -48,6 +50,12 @@ fn environment(fault: Option<Fault>) -> Environment {
     environment.nic = Some(NicUnderTest::new("eth0"));
     environment.peer = Some(PeerChoice::Namespace("/run/netns/peer".into()));
     environment.disruptive = true;
+    let device: Option<Arc<dyn RdmaDevice>> =
+        Device::find("efa_0").ok().map(|device| -> Arc<dyn RdmaDevice> { Arc::new(device) });
+    environment.rdma = match (device, fault) {
+        (Some(device), Some(fault)) => Some(Arc::new(FaultyRdmaDevice::new(device, fault))),
+        (device, _) => device,
+    };
     environment.paths = vec![match fault {
         Some(fault) => Arc::new(FaultyPath::new(Arc::new(DevmemTcp), fault)),
         None => Arc::new(DevmemTcp),
@@ -137,6 +145,7 @@ fn main() -> ExitCode {
         .nic("gve:queues=4,max-ring=512")
         .nic("gve")
         .gpu("virtio-gpu")
+        .rdma("efa")
         // Kinds of interfaces that are refused.
         .module("dummy")
         .module("veth")

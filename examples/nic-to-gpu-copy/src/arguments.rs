@@ -25,8 +25,10 @@ pub(crate) enum Command {
     Send(SendOptions),
     /// List the providers of device memory of this machine, and why others are not available.
     Providers(ProvidersOptions),
-    /// Bind a buffer of every provider, in every placement, to a NIC, and show where it went.
+    /// Bind a buffer of every provider, in every placement, to a NIC or an RDMA device, and show where it went.
     Matrix(MatrixOptions),
+    /// Hold a buffer where an RDMA device reaches it, show where it is and why, and wait for a signal.
+    Pin(PinOptions),
     /// Show what a NIC can do for receiving into device memory, and how that was found.
     Nic(NicOptions),
     /// Foretell which NICs reach which GPUs' memory across PCI, with the evidence.
@@ -231,9 +233,12 @@ pub(crate) struct ProvidersOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct MatrixOptions {
-    /// The NIC: an interface name, a PCI address, or a local IP address.
-    #[arg(long)]
-    pub(crate) nic: String,
+    /// The NIC, of which a queue is bound by devmem TCP: an interface name, a PCI address, or a local IP address.
+    #[arg(long, required_unless_present = "rdma")]
+    pub(crate) nic: Option<String>,
+    /// The RDMA device, on which memory regions are registered: its name, its PCI address or its node.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) rdma: Option<String>,
     /// The provider; by default all of this machine.
     #[arg(long)]
     pub(crate) provider: Option<String>,
@@ -241,6 +246,40 @@ pub(crate) struct MatrixOptions {
     #[arg(long, default_value = "4M", value_parser = parse_size)]
     pub(crate) size: u64,
     /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PinOptions {
+    /// Who allocates the buffer: a provider's name, a PCI address or a device node.
+    #[arg(long)]
+    pub(crate) provider: String,
+    /// The RDMA device: its name, its PCI address or its node. By default the first whose port is active.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) rdma: Option<String>,
+    /// The size of the buffer: a multiple of the page size, with K, M or G.
+    #[arg(long, default_value = "64M", value_parser = parse_size)]
+    pub(crate) size: u64,
+    /// Where the buffer is wanted.
+    #[arg(long, value_enum, default_value_t = Place::Any)]
+    pub(crate) placement: Place,
+    /// Nowhere else: fail if the provider cannot put it there, and allow it nowhere else later.
+    #[arg(long)]
+    pub(crate) placement_only: bool,
+    /// What is demanded of the buffer's residency.
+    #[arg(long, value_enum, default_value_t = Demand::Anywhere)]
+    pub(crate) require: Demand,
+    /// Let peers write to it.
+    #[arg(long)]
+    pub(crate) remote_write: bool,
+    /// Let peers read from it.
+    #[arg(long)]
+    pub(crate) remote_read: bool,
+    /// Hold it no longer than so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) seconds: Option<u64>,
+    /// Print one JSON object, and one for each thing that happens later.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -5,7 +5,11 @@ mod digest;
 mod gather_benchmark;
 mod inspect;
 mod matrix;
+<<<<<<< HEAD
 mod rdma;
+=======
+mod pin;
+>>>>>>> rdma
 mod receive;
 mod send;
 mod topology;
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
         Command::Receive(options) => receive::run(&options),
         Command::Send(options) => send::run(&options),
         Command::Providers(options) => inspect::providers(&options),
+        Command::Pin(options) => pin::run(&options),
         Command::Matrix(options) => matrix::run(&options),
         Command::Nic(options) => inspect::nic(&options),
         Command::Topology(options) => topology::run(&options),

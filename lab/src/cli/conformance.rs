@@ -25,6 +25,9 @@ const TIMEOUT: Duration = Duration::from_secs(1200);
 /// Rings that need not be made smaller for the buffers of the checks, which would take the NIC two restarts in each.
 const NICS: [&str; 2] = ["gve:queues=4,max-ring=512", "gve"];
 
+/// A processor on which the kernel lets devices reach each other, so that memory regions may be of a GPU's memory.
+const TRUSTED: &str = "EPYC";
+
 /// What one machine checks.
 #[derive(Debug)]
 struct Part {
@@ -152,6 +155,10 @@ impl Conformance {
             if part.vulkan {
                 machine = machine.vulkan();
             }
+            if !self.machine.has_cpu() {
+                machine = machine.cpu(TRUSTED);
+            }
+            machine = machine.rdma("efa");
         }
         if !self.machine.has_flavour() {
             machine = machine.flavour(Flavour::Generic);

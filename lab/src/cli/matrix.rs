@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use devmem_lab::Machine;
 use serde_json::{Value, json};
 
 use super::options::MachineOptions;
@@ -23,13 +24,22 @@ const MACHINES: [&[&str]; 4] = [
     &["nouveau:tu117"],
 ];
 
-const SCRIPT: &str = "nic-to-gpu-copy matrix --nic eth0 --json";
+/// A processor whose host bridges the kernel trusts with requests between peers, and one whose it does not
+/// (`cpu_supports_p2pdma()` in `drivers/pci/p2pdma.c`). Each machine is booted with both; to devmem TCP it makes no
+/// difference.
+const PROCESSORS: [(&str, &str, &str); 2] = [
+    ("EPYC", "nic-to-gpu-copy matrix --nic eth0 --rdma efa_0 --json", WITH_PATH),
+    ("max", "nic-to-gpu-copy matrix --rdma efa_0 --json", WITHOUT_PATH),
+];
 
-/// Binds a buffer of every provider, in every placement, to a NIC, in machines with every emulated GPU, and
-/// writes down where it was before and after.
+const WITH_PATH: &str = "with a path";
+const WITHOUT_PATH: &str = "without a path";
+
+/// Binds a buffer of every provider, in every placement, to a NIC, and registers it with an RDMA device, in machines with
+/// every emulated GPU, and writes down where it was before and after.
 ///
 /// Each row is an attempt on the guest's kernel and its drivers; the lab has looked for the buffer's pages
-/// itself. `docs/support-matrix.md` is what this prints.
+/// itself. `docs/support-matrix.md` is what this prints. With --gpu or --cpu it is that machine alone.
 #[derive(Debug, Args)]
 pub(crate) struct Matrix {
     #[command(flatten)]
@@ -50,26 +60,23 @@ impl Matrix {
         } else {
             MACHINES.iter().map(|gpus| gpus.to_vec()).collect()
         };
+        let processors = if self.machine.has_cpu() { &PROCESSORS[..1] } else { &PROCESSORS };
         for (index, gpus) in chosen.iter().enumerate() {
-            let mut machine = tool::with_tool(self.machine.machine_with(&["gve"], TIMEOUT)?)?.module("vgem");
-            if index == 0 {
-                machine = machine.vulkan();
+            for (processor, script, path) in processors {
+                let machine = self.booted(gpus, processor, index == 0)?;
+                let outcome = tool::with_script(machine, script, &[]).run()?;
+                eprint!("{}", outcome.stderr_text());
+                if !outcome.is_success() {
+                    return Ok(run::report(&outcome));
+                }
+                let report: Value =
+                    serde_json::from_str(outcome.stdout_text().trim()).context("the tool printed no JSON")?;
+                report["kernel"].as_str().unwrap_or_default().clone_into(&mut kernel);
+                let found = report["rows"].as_array().cloned().unwrap_or_default();
+                // Providers without a GPU are the same in every machine.
+                let wanted = found.into_iter().filter_map(|row| of_part(row, gpus, index == 0));
+                rows.extend(wanted.filter_map(|row| with_path(row, path)));
             }
-            if !self.machine.has_gpus() {
-                machine = gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
-            }
-            let outcome = tool::with_script(machine, SCRIPT, &[]).run()?;
-            eprint!("{}", outcome.stderr_text());
-            if !outcome.is_success() {
-                return Ok(run::report(&outcome));
-            }
-            let report: Value =
-                serde_json::from_str(outcome.stdout_text().trim()).context("the tool printed no JSON")?;
-            report["kernel"].as_str().unwrap_or_default().clone_into(&mut kernel);
-            let found = report["rows"].as_array().cloned().unwrap_or_default();
-            // Providers without a GPU are the same in every machine.
-            let wanted = found.into_iter().filter_map(|row| of_part(row, gpus, index == 0));
-            rows.extend(wanted);
         }
         keep_drivers_together(&mut rows);
         let page = if self.json {
@@ -85,6 +92,43 @@ impl Matrix {
         }
         Ok(0)
     }
+
+    /// The machine with these GPUs; with everything else that makes providers, if it is the one for those.
+    fn booted(&self, gpus: &[&str], processor: &str, with_others: bool) -> Result<Machine> {
+        let mut machine = tool::with_tool(self.machine.machine_with(&["gve"], TIMEOUT)?)?.module("vgem");
+        if with_others {
+            machine = machine.vulkan();
+        }
+        if !self.machine.has_cpu() {
+            machine = machine.cpu(processor);
+        }
+        if !self.machine.has_rdma() {
+            machine = machine.rdma("efa");
+        }
+        if !self.machine.has_gpus() {
+            machine = gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
+        }
+        Ok(machine)
+    }
+}
+
+/// The row with what it says of the way between the devices; `None` for system memory, to which it makes no difference, a
+/// second time.
+fn with_path(mut row: Value, path: &str) -> Option<Value> {
+    if row["importer"] != "RDMA" {
+        return Some(row);
+    }
+    let is_system = row["placement"].as_str().is_some_and(|placement| placement.starts_with("system"));
+    if is_system {
+        return (path == WITH_PATH).then_some(row);
+    }
+    let path = match row["peer_to_peer"].as_bool() {
+        Some(true) => WITH_PATH,
+        Some(false) => WITHOUT_PATH,
+        None => path,
+    };
+    row["importer"] = json!(format!("RDMA, {path}"));
+    Some(row)
 }
 
 /// The row with the part of the GPU that it is about, or the driver that serves it through Vulkan; `None` for rows that
@@ -122,7 +166,9 @@ fn markdown(kernel: &str, rows: &[Value]) -> String {
         "# Support matrix\n\n\
          What the drivers of Linux {kernel} do with their memory when a NIC attaches to it, as seen in the lab.\n\
          `cargo lab matrix --output docs/support-matrix.md` writes this page; nothing in it is written by hand.\n\n\
-         A buffer of each provider is allocated in each placement and bound to a receive queue. *Only* means that it\n\
+         A buffer of each provider is allocated in each placement, bound to a receive queue, and registered as a memory\n\
+         region of an RDMA device, on a machine where the kernel finds a way between the two devices (*with a path*) and\n\
+         on one where it finds none. Every row happened as `devmem_provider::Forecast` had foretold. *Only* means that it\n\
          may lie nowhere else. Before and after is what the driver's own figures say of the buffer, with its name for\n\
          the place; the lab looked for the pages in all memory of the machine and found them there too, unless a\n\
          note says otherwise: it does not look where the CPU's touch could move the buffer. The last column tells whether `--require device-local` holds.\n\n\
@@ -208,6 +254,23 @@ mod tests {
             "| xe (bmg) | device-local, only | devmem TCP | refused: EOPNOTSUPP \"Failed to attach\" | \
              unknown, the lab found system |  | no |"
         );
+    }
+
+    #[test]
+    fn the_way_matters_to_device_memory_and_rdma() {
+        let row = |importer: &str, placement: &str, peer_to_peer: Option<bool>| json!({ "importer": importer, "placement": placement, "peer_to_peer": peer_to_peer });
+        let importer = |row: Value, path| with_path(row, path).map(|row| row["importer"].clone());
+        let device = "device-local memory";
+        assert_eq!(importer(row("devmem TCP", device, None), WITH_PATH), Some(json!("devmem TCP")));
+        assert_eq!(importer(row("RDMA", device, Some(true)), WITH_PATH), Some(json!("RDMA, with a path")));
+        // What the kernel was seen to find is told, whatever the machine was meant to be.
+        assert_eq!(
+            importer(row("RDMA", device, Some(false)), WITH_PATH),
+            Some(json!("RDMA, without a path"))
+        );
+        assert_eq!(importer(row("RDMA", device, None), WITHOUT_PATH), Some(json!("RDMA, without a path")));
+        assert_eq!(importer(row("RDMA", "system memory", None), WITH_PATH), Some(json!("RDMA")));
+        assert_eq!(importer(row("RDMA", "system memory", None), WITHOUT_PATH), None);
     }
 
     #[test]

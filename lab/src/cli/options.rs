@@ -82,6 +82,9 @@ pub(crate) struct MachineOptions {
     /// behind one, whose ports pass requests between them or redirect them to the root)
     #[arg(long, value_name = "NAME", default_value = "root-bus")]
     topology: Topology,
+    /// Puts an IOMMU between the cards and memory
+    #[arg(long)]
+    iommu: bool,
     /// Faults of the switch between the NICs, such as drop=0.01,reorder=0.01,seed=7
     #[arg(long, value_name = "FAULTS")]
     switch: Option<String>,
@@ -158,6 +161,16 @@ impl MachineOptions {
         self.has_gpus() || !self.rdma.is_empty() || self.vulkan || !self.extra_modules.is_empty()
     }
 
+    /// Whether a model of the processor was asked for.
+    pub(crate) fn has_cpu(&self) -> bool {
+        self.cpu.is_some()
+    }
+
+    /// Whether RDMA devices were asked for.
+    pub(crate) fn has_rdma(&self) -> bool {
+        !self.rdma.is_empty()
+    }
+
     /// Whether a flavour of the kernel was asked for.
     pub(crate) fn has_flavour(&self) -> bool {
         self.kernel.flavour.is_some()
@@ -188,6 +201,9 @@ impl MachineOptions {
         machine = nics.iter().fold(machine, |machine, nic| machine.nic(nic));
         machine = self.gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
         machine = self.rdma.iter().fold(machine, |machine, rdma| machine.rdma(rdma));
+        if self.iommu {
+            machine = machine.iommu();
+        }
         if self.vulkan {
             machine = machine.vulkan();
         }

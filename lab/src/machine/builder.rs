@@ -68,6 +68,7 @@ pub struct Machine {
     pub(super) rdma: Vec<String>,
     pub(super) vulkan: bool,
     pub(super) topology: Topology,
+    pub(super) iommu: bool,
     pub(super) switch: Option<String>,
     pub(super) trace: bool,
     pub(super) kernel: Option<String>,
@@ -118,6 +119,7 @@ impl Machine {
             rdma: Vec::new(),
             vulkan: false,
             topology: Topology::default(),
+            iommu: false,
             switch: None,
             trace: false,
             kernel: None,
@@ -184,6 +186,14 @@ impl Machine {
     #[must_use]
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
+        self
+    }
+
+    /// Puts an IOMMU between the cards and memory, which the kernel lets translate what the cards address. What a card
+    /// writes to another one's window by such an address, the lab cannot follow.
+    #[must_use]
+    pub fn iommu(mut self) -> Self {
+        self.iommu = true;
         self
     }
 

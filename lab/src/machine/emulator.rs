@@ -91,6 +91,7 @@ pub(super) struct Configuration<'a> {
     /// Sockets of the emulated PCI functions, in order.
     pub(super) functions: &'a [PathBuf],
     pub(super) topology: Topology,
+    pub(super) iommu: bool,
 }
 
 /// QEMU as it runs; dropping it ends it.
@@ -147,13 +148,18 @@ impl Configuration<'_> {
             &format!("/proc/self/fd/{}", self.initramfs.as_raw_fd()),
             "-append",
             &format!(
-                "{KERNEL_ARGUMENTS} {GUEST_VARIABLE}=1 LD_LIBRARY_PATH={LIBRARY_FOLDER} {} {}",
+                "{KERNEL_ARGUMENTS} {GUEST_VARIABLE}=1 LD_LIBRARY_PATH={LIBRARY_FOLDER} {} {} {}",
                 self.topology.kernel_argument(),
+                if self.iommu { "intel_iommu=on" } else { "" },
                 self.kernel_arguments
             ),
         ]
         .map(str::to_owned)
         .into();
+        if self.iommu {
+            // Before the cards, which are told of every mapping only in this mode.
+            arguments.extend(["-device", "intel-iommu,caching-mode=on,intremap=off"].map(str::to_owned));
+        }
         for device in self.topology.devices(self.functions) {
             arguments.extend(["-device".to_owned(), device.to_string()]);
         }
@@ -244,9 +250,15 @@ mod tests {
             initramfs: &initramfs,
             functions: &["/s/a\"b".into(), "/s/b".into()],
             topology: Topology::RootBus,
+            iommu: false,
         };
         let end = OwnedFd::from(tempfile::tempfile().unwrap());
         let arguments = configuration.arguments(&end, &end);
+        assert!(!arguments.iter().any(|argument| argument.contains("iommu")));
+        let with_iommu = Configuration { iommu: true, ..configuration }.arguments(&end, &end);
+        let place = |part: &str| with_iommu.iter().position(|argument| argument.contains(part)).unwrap();
+        assert!(place("intel-iommu,") < place("vfio-user-pci"));
+        assert!(with_iommu[place("intel_iommu=on")].ends_with(" debug"));
         let devices: Vec<serde_json::Value> = arguments
             .iter()
             .filter_map(|argument| serde_json::from_str(argument).ok())

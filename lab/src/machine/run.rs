@@ -182,6 +182,7 @@ impl Machine {
             initramfs: &initramfs,
             functions: &functions,
             topology: self.topology,
+            iommu: self.iommu,
         };
         let emulator = configuration.start()?;
         drop(initramfs);

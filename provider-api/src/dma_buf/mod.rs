@@ -1,5 +1,6 @@
 //! DMA-buf: device memory as a file descriptor that other drivers can attach to.
 
+mod attached;
 mod file_information;
 mod mapping;
 mod memory;
@@ -17,6 +18,7 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::fstatfs;
 
+pub use attached::Attached;
 pub use file_information::FileInformation;
 pub use mapping::{Access, Mapping, ReadAccess, WriteAccess};
 pub use sync_file::{FenceUse, SyncFile};
@@ -141,6 +143,12 @@ impl DmaBuf {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| Error::from_io(error, "read").on(&path).remedy("mount /proc"))?;
         FileInformation::parse(&text)
+    }
+
+    /// Who is attached to it now: root sees it in debugfs, where that is mounted.
+    #[must_use]
+    pub fn attached(&self) -> Attached {
+        Attached::to(self.inode())
     }
 
     /// Maps the whole buffer for the CPU.

@@ -1,5 +1,6 @@
 //! A held attachment together with the evidence of where the pages went.
 
+mod held;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -7,13 +8,15 @@ mod tests;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::dma_buf::DmaBuf;
+use crate::dma_buf::{Attached, DmaBuf};
 use crate::error::Result;
 use crate::importer::Importer;
+use crate::pci::PciAddress;
 use crate::provider::Buffer;
 use crate::residency::{Residency, ResidencyEvidence};
 use crate::topology::Machine;
 
+pub use held::{Change, PinnedBuffer};
 use refusal::Parties;
 
 /// What a caller demands of a [`Pin`].
@@ -41,6 +44,7 @@ pub struct Pin<A> {
     dma_buf: DmaBuf,
     exporter: Option<String>,
     importer: String,
+    device: Option<PciAddress>,
     before: ResidencyEvidence,
     after: ResidencyEvidence,
 }
@@ -80,10 +84,11 @@ impl<A> Pin<A> {
         let after = buffer.residency()?;
         if require == Require::DeviceLocal && after.residency != Residency::DeviceLocal {
             drop(attachment);
-            return Err(parties.wrong_residency(&before, &after, machine));
+            return Err(parties.wrong_residency(&before, &after, machine, &dma_buf.attached()));
         }
         let exporter = buffer.exporter().map(ToString::to_string);
-        Ok(Self { attachment, dma_buf, exporter, importer: parties.importer, before, after })
+        let Parties { importer, device, .. } = parties;
+        Ok(Self { attachment, dma_buf, exporter, importer, device, before, after })
     }
 
     /// Gives up the evidence and keeps the attachment alone.
@@ -105,6 +110,15 @@ impl<A> Pin<A> {
     /// The importer that holds it, as part of a sentence.
     pub fn importer(&self) -> &str {
         &self.importer
+    }
+
+    /// Who else is attached to the buffer now, where that can be seen. One of them may move it for all.
+    pub fn others(&self) -> Attached {
+        let attached = self.dma_buf.attached();
+        match self.device {
+            Some(device) => attached.without(&device.to_string()),
+            None => attached,
+        }
     }
 
     /// What was seen before the attachment.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::dma_buf::Attached;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
 use crate::importer::{Importer, PeerToPeer};
@@ -15,7 +16,7 @@ pub(super) struct Parties<'buffer> {
     exporter: Option<&'buffer Identity>,
     pub(super) importer: String,
     peer_to_peer: PeerToPeer,
-    device: Option<PciAddress>,
+    pub(super) device: Option<PciAddress>,
 }
 
 /// Why memory does not stay on the device, as a clause that follows what happened, and what to do.
@@ -34,12 +35,13 @@ impl<'buffer> Parties<'buffer> {
         }
     }
 
-    /// The error for memory that is not on the device after the attachment.
+    /// The error for memory that is not on the device after the attachment. `others` are those who are attached beside it.
     pub(super) fn wrong_residency(
         &self,
         before: &ResidencyEvidence,
         after: &ResidencyEvidence,
         machine: &Machine,
+        others: &Attached,
     ) -> Error {
         let error = Error::new(ErrorKind::WrongResidency, "keep the buffer in device-local memory")
             .on(&self.importer);
@@ -49,14 +51,20 @@ impl<'buffer> Parties<'buffer> {
             (_, Residency::Unknown) => error
                 .because(format!("{exporter} does not tell where the buffer is ({evidence})"))
                 .remedy("use a provider that tells, or drop the requirement"),
-            (Residency::System, _) => error
-                .because(format!(
-                    "the buffer was in {} before {} attached, and {exporter} left it in {} ({evidence})",
+            (Residency::System, _) => {
+                let error = error.because(format!(
+                    "the buffer was in {} before {} attached, and {exporter} left it in {} ({evidence}){}",
                     place(before),
                     self.importer,
-                    place(after)
-                ))
-                .remedy("allocate it with device-local memory required, or drop the requirement"),
+                    place(after),
+                    Beside(others)
+                ));
+                error.remedy(if others.devices().is_some_and(|devices| !devices.is_empty()) {
+                    "release the other importers of the buffer, or drop the requirement"
+                } else {
+                    "allocate it with device-local memory required, or drop the requirement"
+                })
+            }
             (Residency::Unknown, _) => error
                 .because(format!(
                     "the buffer is in {} ({evidence}), and {exporter} did not tell where it was before {} \
@@ -69,7 +77,10 @@ impl<'buffer> Parties<'buffer> {
                 let Cause { clause, remedy } = self.cause(machine, "drop the requirement");
                 let (from, to) = (place(before), place(after));
                 error
-                    .because(format!("{exporter} moved the buffer from {from} to {to} {clause} ({evidence})"))
+                    .because(format!(
+                        "{exporter} moved the buffer from {from} to {to} {clause} ({evidence}){}",
+                        Beside(others)
+                    ))
                     .remedy(remedy)
             }
         }
@@ -150,6 +161,20 @@ impl<'buffer> Parties<'buffer> {
 
     fn exporter(&self) -> impl fmt::Display {
         self.exporter.map_or_else(|| "its exporter".to_owned(), ToString::to_string)
+    }
+}
+
+/// Who is attached beside the importer, as a clause, where there is somebody.
+struct Beside<'a>(&'a Attached);
+
+impl fmt::Display for Beside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.devices() {
+            Some(devices) if !devices.is_empty() => {
+                write!(f, "; attached to it as well, and able to move it for all: {}", devices.join(", "))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -244,3 +244,22 @@ fn a_refusal_by_the_exporter_is_explained_where_device_memory_is_required() {
     importer.refusal = Some(Errno::EBUSY);
     assert_eq!(refused(&mut importer, Require::DeviceLocal).reason(), None);
 }
+
+#[test]
+fn who_is_attached_beside_is_named_as_the_one_who_may_have_moved_it() {
+    let (buffer, importer) = (demoted(), importer(PeerToPeer::WhereReachable));
+    let parties = Parties::of(&buffer, &importer);
+    let [before, after] = [seen(Residency::DeviceLocal, "vram"), seen(Residency::System, "gtt")];
+    let error = |others: &[&str], before: &ResidencyEvidence| {
+        let others = Attached::Devices(others.iter().map(|&name| name.to_owned()).collect());
+        parties.wrong_residency(before, &after, &nowhere(), &others)
+    };
+    assert!(error(&["0000:07:00.0"], &before).to_string().contains("able to move it for all: 0000:07:00.0"));
+    assert!(!error(&[], &before).to_string().contains("attached to it as well"));
+    let left = error(&["vgem"], &after);
+    assert_eq!(
+        left.remedy_text(),
+        Some("release the other importers of the buffer, or drop the requirement")
+    );
+    assert!(left.to_string().contains("able to move it for all: vgem"), "{left}");
+}

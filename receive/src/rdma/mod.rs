@@ -5,6 +5,10 @@
 //! and the NIC is given its addresses on the bus. Where it finds none, the exporter moves the buffer to system memory
 //! and the registration succeeds all the same, or it refuses; [`Pin`](devmem_provider::Pin) tells which.
 //!
+//! Most drivers pin: the exporter cannot move the buffer while it is registered. mlx5 follows a buffer that its exporter moves,
+//! so that there it stays only as long as nothing else wants its place; a [`PinnedBuffer`](devmem_provider::PinnedBuffer)
+//! looks again.
+//!
 //! - [`Device`]: which RDMA devices there are, by what names, with which ports and addresses.
 //! - [`ProtectionDomain`] is the importer, [`MemoryRegion`] the held attachment, [`Registration`] what is registered,
 //!   [`AccessFlags`] what may be done to it.

@@ -1,18 +1,14 @@
 //! One attempt.
 
 use std::fmt;
-use std::time::Duration;
 
-use devmem_provider::{Buffer, Error, Pin, Provider, Request, Require, ResidencyEvidence};
-use devmem_receive::devmem::Binding;
-use devmem_receive::nic::Prepared;
+use devmem_provider::topology::Verdict;
+use devmem_provider::{Agreement, Buffer, Error, Provider, Request, Require, ResidencyEvidence};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::attaching::Attaching;
 use crate::witness::{self, Witness};
-
-/// How long the kernel may take to let go of a buffer.
-const UNBIND_LIMIT: Duration = Duration::from_secs(5);
 
 /// What became of one placement of one provider.
 ///
@@ -27,6 +23,11 @@ pub(crate) struct Row {
     /// Whether the buffer may lie nowhere else.
     only: bool,
     importer: String,
+    /// Whether the kernel finds a way between the two devices, by the topology; null where it does not matter.
+    peer_to_peer: Option<bool>,
+    /// What would become of the buffer, and whether it did.
+    foretold: Option<String>,
+    agreement: Option<String>,
     /// What the attempt ended with: bound, or what was refused: allocate, bind.
     outcome: Outcome,
     /// The kernel's error number, its words, and the whole error.
@@ -85,11 +86,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// Allocates, binds, looks, and takes everything away again.
+/// Allocates, attaches, looks, and takes everything away again.
 pub(super) fn attempt(
     provider: &dyn Provider,
-    request: Request,
-    nic: &Prepared,
+    request: &Request,
+    way: Attaching<'_>,
     witness: &mut Option<Witness>,
 ) -> Row {
     let identity = provider.identity();
@@ -99,7 +100,10 @@ pub(super) fn attempt(
         driver_version: identity.driver_version.clone(),
         placement: request.placement().map(|placement| placement.to_string()).unwrap_or_default(),
         only: request.is_required(),
-        importer: "devmem TCP".to_owned(),
+        importer: way.name().to_owned(),
+        peer_to_peer: None,
+        foretold: None,
+        agreement: None,
         outcome: Outcome::AllocateRefused,
         errno: None,
         kernel_message: None,
@@ -108,7 +112,7 @@ pub(super) fn attempt(
         after: None,
         device_local_pin: None,
     };
-    if let Err(error) = row.fill(provider, &request, nic, witness) {
+    if let Err(error) = row.fill(provider, request, way, witness) {
         row.errno = error.errno().map(|errno| format!("{errno:?}"));
         row.kernel_message = error.kernel_message().map(str::to_owned);
         row.error = Some(error.to_string());
@@ -121,23 +125,40 @@ impl Row {
         &mut self,
         provider: &dyn Provider,
         request: &Request,
-        nic: &Prepared,
+        way: Attaching<'_>,
         witness: &mut Option<Witness>,
     ) -> Result<(), Error> {
         let buffer = provider.allocate(request)?;
         self.outcome = Outcome::BindRefused;
         let touchable = witness::can_be_touched(provider, request.placement());
         self.before = Some(look(&*buffer, witness.as_mut().filter(|_| touchable))?);
-        let pin = nic.pin(&*buffer, Require::Anywhere)?;
+        let forecast = way.foretell(&*buffer)?;
+        self.foretold = Some(forecast.effect.to_string());
+        self.peer_to_peer = match forecast.topology.as_ref().map(|topology| &topology.verdict) {
+            Some(Verdict::Reachable(_)) => Some(true),
+            Some(Verdict::NotReachable(_)) => Some(false),
+            _ => None,
+        };
+        let pin = way.pin(&*buffer, Require::Anywhere).inspect_err(|error| {
+            if way.is_refusal_of_exporter(error) {
+                self.agreement = Some(forecast.compare::<()>(None).to_string());
+            }
+        })?;
         self.outcome = Outcome::Bound;
+        self.agreement = Some(pin.compare(&forecast).to_string());
         self.after = Some(look(&*buffer, witness.as_mut())?);
-        unbind(pin)?;
+        pin.release()?;
         drop(buffer);
         // A buffer that was moved does not come back by itself, so a demand meets a fresh one.
         let buffer = provider.allocate(request)?;
-        let demanded = nic.pin(&*buffer, Require::DeviceLocal);
+        let demanded = way.pin(&*buffer, Require::DeviceLocal);
         self.device_local_pin = Some(demanded.is_ok());
-        demanded.map_or(Ok(()), unbind)
+        demanded.map_or(Ok(()), super::attaching::Attached::release)
+    }
+
+    /// Whether something else happened than was foretold.
+    pub(super) fn surprises(&self) -> bool {
+        self.agreement.as_deref() == Some(Agreement::Otherwise.to_string().as_str())
     }
 
     /// Whether the lab found the buffer elsewhere than the driver told.
@@ -155,15 +176,10 @@ fn look(buffer: &dyn Buffer, witness: Option<&mut Witness>) -> Result<Place, Err
     Ok(Place::new(&evidence, &pages))
 }
 
-/// Waits until the queue is free for the next attempt.
-fn unbind(pin: Pin<Binding>) -> Result<(), Error> {
-    pin.into_attachment().unbind(UNBIND_LIMIT).map(|_| ())
-}
-
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let only = if self.only { " only" } else { "" };
-        write!(f, "{}, {}{only}: ", self.provider, self.placement)?;
+        write!(f, "{}, {}{only}, {}: ", self.provider, self.placement, self.importer)?;
         match (self.outcome, &self.before, &self.after) {
             (Outcome::Bound, Some(before), Some(after)) => write!(f, "bound; {before}, then {after}"),
             (Outcome::Bound, ..) => write!(f, "bound"),
