@@ -5,11 +5,8 @@ mod digest;
 mod gather_benchmark;
 mod inspect;
 mod matrix;
-<<<<<<< HEAD
-mod rdma;
-=======
 mod pin;
->>>>>>> rdma
+mod rdma;
 mod receive;
 mod send;
 mod topology;
