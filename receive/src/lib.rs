@@ -55,5 +55,6 @@ pub mod netlink;
 pub mod nic;
 pub mod path;
 pub mod rdma;
+mod shared_memory;
 pub mod stream;
 pub mod zcrx;

@@ -106,10 +106,9 @@ impl CompletionQueue {
 
     /// `None` if the channel was told something.
     fn sleep(&self, other: Option<BorrowedFd<'_>>, limit: Duration) -> Result<Option<Woken>> {
-        let channel = PollFd::new(self.raw.channel().descriptor(), PollFlags::POLLIN);
-        // A descriptor that is given twice is asked twice, and no more.
-        let other_watched = other.map_or(channel, |other| PollFd::new(other, PollFlags::POLLIN));
-        let mut watched = [channel, other_watched];
+        let channel = self.raw.channel().descriptor();
+        let watched_for = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut watched = [watched_for(channel), watched_for(other.unwrap_or(channel))];
         let watched = if other.is_some() { &mut watched[..] } else { &mut watched[..1] };
         // Rounded up: a wait that ends early would be made again and again.
         let milliseconds = u64::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);

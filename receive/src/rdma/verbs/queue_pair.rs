@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 
 use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;

@@ -11,7 +11,7 @@ mod queue_pair;
 mod region;
 
 pub(super) use address::AddressHandle;
-pub(super) use completion::{Channel, Queue};
+pub(super) use completion::Queue;
 pub(super) use context::{Context, Domain, names};
 pub(super) use queue_pair::{Local, Post, QueuePair, Request};
 pub(super) use region::Region;
