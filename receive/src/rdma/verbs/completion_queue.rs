@@ -38,6 +38,7 @@ pub struct Completions {
 
 /// What ended a [wait](CompletionQueue::wait).
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and must not take an allocation")]
 pub enum Woken {
     /// There are completions.
     Completions(Completions),

@@ -98,7 +98,7 @@ impl Context {
     /// The functions of the provider.
     pub(super) fn operations(&self) -> &abi::ContextOperations {
         // SAFETY: an open device. The library writes its table of functions before it returns the device.
-        unsafe { &*(&raw const (*self.pointer.as_ptr()).ops) }
+        unsafe { &(*self.pointer.as_ptr()).ops }
     }
 }
 
