@@ -59,7 +59,7 @@ impl<'session> Receiver<'session> {
         let options = QueuePairOptions::default().requests(1).receives(places);
         let pair = self.domain.queue_pair(&completions, &completions, options)?;
         let peer = pair.connect(&hello.endpoint)?;
-        let landing = Landing {
+        let mut landing = Landing {
             receiver: self,
             window: Window::new(base, piece_bytes, places),
             socket,
@@ -79,10 +79,9 @@ impl<'session> Receiver<'session> {
         for place in 0..places {
             landing.post(place.into())?;
         }
-        let mut memory = self.region.remote();
-        memory = memory.at(base);
+        let memory = self.region.remote().at(base);
         let offer = Offer { endpoint: landing.pair.endpoint(), memory, piece_bytes, places };
-        offer.send(&mut &landing.socket)?;
+        offer.send(&mut landing.socket)?;
         Ok(landing)
     }
 
