@@ -8,7 +8,7 @@ use devmem_provider::device_copy::DeviceCopy;
 use devmem_provider::dma_buf::Access;
 use devmem_provider::{
     Buffer, Capabilities, DeviceKind, DmaBuf, Error, ErrorKind, Heap, Identity, Placement, Provider, Request,
-    Residency, ResidencyEvidence, Result, Sharing, base_page_size,
+    Residency, ResidencyEvidence, Result, base_page_size,
 };
 
 use super::copy::{CopyOptions, VulkanCopy};
@@ -343,7 +343,7 @@ impl Buffer for VulkanBuffer {
         self.made.watched.residency()
     }
 
-    fn sharing(&self) -> Option<Sharing> {
+    fn sharing(&self) -> Option<devmem_provider::Sharing> {
         self.made.watched.sharing()
     }
 

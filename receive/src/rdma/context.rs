@@ -11,7 +11,7 @@ use super::device::Device;
 use super::driver_data;
 use super::refusal::RegistrationRefusal;
 use super::sys::{Argument, call};
-use super::uapi::{ALLOC_PD_BYTES, DRIVER_IDS, attr, command, driver, method, object};
+use super::uapi::{ALLOC_PD_BYTES, ALLOC_PD_RESP_BYTES, DRIVER_IDS, attr, command, driver, method, object};
 
 /// A context: what a program has of an RDMA device. Closed when the last that was made of it is dropped, and the kernel
 /// frees then what is left of it.
@@ -87,7 +87,7 @@ impl Context {
 
     /// Makes a protection domain; its handle.
     pub(super) fn allocate_domain(&self) -> Result<u32> {
-        let mut handle = [0; size_of::<u32>()];
+        let mut handle = [0; ALLOC_PD_RESP_BYTES];
         self.command(command::ALLOC_PD, &[0; ALLOC_PD_BYTES], &mut handle)
             .map_err(|errno| self.refused(errno, "make a protection domain"))?;
         Ok(u32::from_ne_bytes(handle))

@@ -15,7 +15,7 @@ use super::memory_region::MemoryRegion;
 use super::refusal::{Attempt, RegistrationRefusal};
 use super::registration::Registration;
 use super::sys::Argument;
-use super::uapi::{self, RegMr, RegMrResp, attr, command, method, object};
+use super::uapi::{RegMr, RegMrResp, attr, command, method, object};
 use crate::zcrx::HostMemory;
 
 /// A descriptor that is not open.
