@@ -1,6 +1,6 @@
 //! What the two sides tell each other before the first byte, each in 64 bytes. Numbers are little-endian.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, TcpStream};
 
 use anyhow::{Context, Result, bail};
@@ -85,11 +85,13 @@ fn receive(socket: &mut TcpStream, unless: &str) -> Result<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
     match socket.read_exact(&mut bytes) {
         Ok(()) => Ok(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            bail!("the peer closed the connection {unless}")
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => bail!("the peer says nothing"),
-        Err(error) => Err(error).context("the connection is lost"),
+        Err(error) => match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => {
+                bail!("the peer closed the connection {unless}")
+            }
+            ErrorKind::WouldBlock => bail!("the peer says nothing"),
+            _ => Err(error).context("the connection is lost"),
+        },
     }
 }
 
