@@ -66,7 +66,9 @@ pub(crate) fn pressure_does_not_move_a_pinned_buffer() -> Outcome {
         is_in(&*pinned, Residency::DeviceLocal)?;
         ensure!(region(0)? == first, "{:?} instead of {first:?}", region(0)?);
     }
-    let elsewhere = |buffer: &dyn Buffer| Ok(buffer.residency()?.residency == Residency::System);
+    let elsewhere = |buffer: &dyn Buffer| -> Result<bool, Failure> {
+        Ok(buffer.residency()?.residency == Residency::System)
+    };
     let mut evicted = usize::from(elsewhere(&*unpinned)?);
     for other in &others {
         evicted += usize::from(elsewhere(&**other)?);

@@ -41,18 +41,14 @@ pub(crate) fn with_limit<T>(limit: u64, work: impl FnOnce() -> Result<T, Failure
 pub(crate) fn a_user_pins_48_mebibytes() -> Outcome {
     const LARGE: u64 = 48 << 20;
     let buffer = vram(LARGE)?;
-    with_limit(64 << 10, || {
+    let pin = with_limit(64 << 10, || {
         without(|| {
             let mut domain = domain().map_err(|error| error.to_string())?;
-            let pin =
-                Pin::new(&mut domain, &*buffer, Require::DeviceLocal).map_err(|error| error.to_string())?;
-            let checked = || -> Outcome {
-                seen_in(pin.residency(), Residency::DeviceLocal)?;
-                let seen = region(0)?;
-                ensure!(seen.length == LARGE, "{seen:?}");
-                seen.is_in(Residency::DeviceLocal)
-            };
-            checked().map_err(|failure| failure.to_string())
+            Pin::new(&mut domain, &*buffer, Require::DeviceLocal).map_err(|error| error.to_string())
         })
-    })
+    })?;
+    seen_in(pin.residency(), Residency::DeviceLocal)?;
+    let seen = region(0)?;
+    ensure!(seen.length == LARGE, "{seen:?}");
+    seen.is_in(Residency::DeviceLocal)
 }
