@@ -22,8 +22,7 @@ mod receiver;
 mod sender;
 mod window;
 
-pub(crate) use handshake::Hello;
-pub(crate) use receiver::{Landing, Receiver};
+pub(crate) use receiver::Receiver;
 pub(crate) use sender::Sender;
 
 use anyhow::Result;

@@ -25,7 +25,7 @@ const HOST: &str = "host";
 #[derive(Debug)]
 enum Attached {
     // The order of the fields is the order of release: the queues are unbound before the NIC is restored.
-    Queues { pin: Pin<Binding>, nic: nic::Prepared },
+    Queues { pin: Pin<Binding>, nic: Box<nic::Prepared> },
     Region { pin: Pin<MemoryRegion>, domain: ProtectionDomain },
 }
 
@@ -97,7 +97,7 @@ impl Prepared {
             dma_buf: pin.dma_buf().try_clone()?,
             before: pin.residency_before().clone(),
             after: pin.residency().clone(),
-            attached: Some(Attached::Queues { pin, nic }),
+            attached: Some(Attached::Queues { pin, nic: Box::new(nic) }),
             path: path.name(),
             reason: None,
             peer_to_peer: None,
