@@ -472,7 +472,7 @@ pub struct QueuePairAttributes {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PortAttributes {
-    /// One of [`port_state`].
+    /// [`PORT_ACTIVE`], or a number that means something else.
     pub state: u32,
     /// The largest packets, as [`QueuePairAttributes::path_mtu`].
     pub max_mtu: u32,
