@@ -1,12 +1,29 @@
 //! What was foretold, held against what happens: for every provider, in every placement.
 
 use devmem_backends::discover;
+use devmem_provider::topology::IommuDomain;
 use devmem_provider::{Agreement, Effect, Forecast, Pin, Placement, Provider, Request, Require, Residency};
 use devmem_receive::rdma::{ProtectionDomain, RegistrationRefusal};
 
 use crate::harness::{Outcome, ensure};
-use crate::setup::{SIZE, domain};
+use crate::machines;
+use crate::setup::{SIZE, domain, vram};
 use crate::witness::{region, regions};
+
+/// The machine is what it is meant to be: otherwise what follows would say nothing.
+pub(crate) fn the_way_is_that_of_the_machine() -> Outcome {
+    let machine = machines::this()?;
+    let buffer = vram(SIZE)?;
+    let forecast = Forecast::of(&domain()?, &*buffer)?;
+    let expected = if machine.has_path { Effect::Stays } else { Effect::Moves };
+    ensure!(forecast.effect == expected, "{forecast:?}");
+    let topology = forecast.topology.ok_or("the way was not looked for")?;
+    let domains = [&topology.exporter, &topology.importer]
+        .map(|endpoint| endpoint.iommu.as_ref().map(|group| group.domain.clone()));
+    let expected = machine.iommu.then_some(IommuDomain::Translated);
+    ensure!(domains == [expected.clone(), expected], "{domains:?}");
+    Ok(())
+}
 
 pub(crate) fn every_provider_does_as_foretold() -> Outcome {
     let mut domain = domain()?;
@@ -56,6 +73,7 @@ fn pin(domain: &mut ProtectionDomain, provider: &dyn Provider, request: &Request
                 seen.is_in(pin.residency().residency)?;
             } else {
                 ensure!(pin.residency().residency == Residency::DeviceLocal, "{seen:?}, {pin}");
+                ensure!(machines::this()?.iommu, "{seen:?}");
             }
         }
         Err(error) => {

@@ -1,6 +1,7 @@
 //! The machines, and what is tested in each.
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use devmem_lab::{Machine, Topology};
 use libtest_mimic::Arguments;
@@ -27,29 +28,40 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     topology: Topology,
     processor: &'static str,
-    iommu: bool,
+    pub(crate) iommu: bool,
+    /// Whether the kernel finds a way between the RDMA device and the GPUs.
+    pub(crate) has_path: bool,
     gpus: &'static [&'static str],
     tests: &'static [Test],
 }
 
-const fn with_path(name: &'static str, topology: Topology, processor: &'static str) -> Case {
-    Case { name, topology, processor, iommu: false, gpus: PEERS, tests: ANY_PATH }
+const fn case(name: &'static str, topology: Topology, processor: &'static str, has_path: bool) -> Case {
+    Case { name, topology, processor, iommu: false, has_path, gpus: PEERS, tests: ANY_PATH }
+}
+
+/// The machine that this is, in its guest.
+static THIS: OnceLock<&Case> = OnceLock::new();
+
+/// The machine that this is.
+pub(crate) fn this() -> Result<&'static Case, Failure> {
+    Ok(THIS.get().copied().ok_or("this is no guest")?)
 }
 
 pub(crate) const MACHINES: &[Case] = &[
-    Case { gpus: ALL_GPUS, tests: WITH_PATH, ..with_path("with_path", Topology::RootBus, TRUSTED) },
-    Case { gpus: ALL_GPUS, tests: WITHOUT_PATH, ..with_path("without_path", Topology::RootBus, UNTRUSTED) },
+    Case { gpus: ALL_GPUS, tests: WITH_PATH, ..case("with_path", Topology::RootBus, TRUSTED, true) },
+    Case { gpus: ALL_GPUS, tests: WITHOUT_PATH, ..case("without_path", Topology::RootBus, UNTRUSTED, false) },
     Case {
         gpus: &["amdgpu:vram=512M,window=64M"],
         tests: SMALL_WINDOW,
-        ..with_path("small_window", Topology::RootBus, TRUSTED)
+        ..case("small_window", Topology::RootBus, TRUSTED, true)
     },
-    with_path("switch", Topology::Switch, UNTRUSTED),
-    with_path("switch_acs_untrusted", Topology::SwitchWithAcs, UNTRUSTED),
-    with_path("switch_acs_trusted", Topology::SwitchWithAcs, TRUSTED),
-    with_path("root_ports_untrusted", Topology::RootPorts, UNTRUSTED),
-    with_path("root_ports_trusted", Topology::RootPorts, TRUSTED),
-    Case { iommu: true, ..with_path("iommu", Topology::RootBus, TRUSTED) },
+    case("switch", Topology::Switch, UNTRUSTED, true),
+    case("switch_acs_untrusted", Topology::SwitchWithAcs, UNTRUSTED, false),
+    case("switch_acs_trusted", Topology::SwitchWithAcs, TRUSTED, true),
+    case("root_ports_untrusted", Topology::RootPorts, UNTRUSTED, false),
+    case("root_ports_trusted", Topology::RootPorts, TRUSTED, true),
+    Case { iommu: true, ..case("iommu", Topology::RootBus, TRUSTED, true) },
+    Case { iommu: true, ..case("iommu_switch", Topology::Switch, UNTRUSTED, true) },
 ];
 
 impl Case {
@@ -82,6 +94,7 @@ pub(crate) fn in_guest(arguments: &[String]) -> ExitCode {
     match named(arguments) {
         Ok(case) => {
             let arguments = Arguments::from_iter(arguments.iter().cloned());
+            THIS.get_or_init(|| case);
             harness::run(arguments, case.tests, None)
         }
         Err(failure) => {

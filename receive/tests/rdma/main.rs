@@ -49,7 +49,7 @@ pub(crate) const WITH_PATH: &[Test] = tests![
     software_device::{ makes_no_regions_of_dma_bufs, ports_come_and_go_as_events },
     host_memory::{ is_registered, needs_a_limit_on_locked_memory },
     privilege::{ a_user_pins_48_mebibytes },
-    forecasts::{ every_provider_does_as_foretold },
+    forecasts::{ the_way_is_that_of_the_machine, every_provider_does_as_foretold },
     contagion::{
         an_importer_without_a_path_moves_it_for_all,
         a_pin_keeps_others_out,
@@ -73,11 +73,12 @@ pub(crate) const WITHOUT_PATH: &[Test] = tests![
         a_demand_is_refused_with_the_reason,
     },
     refusals::{ an_exporter_refuses },
-    forecasts::{ every_provider_does_as_foretold },
+    forecasts::{ the_way_is_that_of_the_machine, every_provider_does_as_foretold },
 ];
 
 /// Whichever it is: the verdict is held against what happens.
-pub(crate) const ANY_PATH: &[Test] = tests![forecasts::{ every_provider_does_as_foretold }];
+pub(crate) const ANY_PATH: &[Test] =
+    tests![forecasts::{ the_way_is_that_of_the_machine, every_provider_does_as_foretold }];
 
 /// A card of which peers see a part of the memory.
 pub(crate) const SMALL_WINDOW: &[Test] = tests![pins::{ a_window_that_is_too_small_is_told }];

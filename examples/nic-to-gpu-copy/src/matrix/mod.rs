@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::arguments::MatrixOptions;
 use crate::witness::Witness;
 use attaching::Attaching;
-use row::{Row, attempt};
+use row::attempt;
 
 /// Packets to this port would go to the bound queue. Nobody sends any.
 const PORT: u16 = 5201;

@@ -20,7 +20,7 @@ pub(super) struct Signals(SignalFd);
 impl Signals {
     pub(super) fn take() -> Result<Self> {
         let mut signals = SigSet::empty();
-        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].map(|signal| signals.add(signal));
+        signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
         signals.thread_block().context("cannot block signals")?;
         let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         Ok(Self(descriptor.context("cannot receive signals")?))
