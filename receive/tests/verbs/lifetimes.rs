@@ -6,7 +6,7 @@ use devmem_receive::rdma::verbs::{QueuePairOptions, Transport};
 use devmem_receive::rdma::{AccessFlags, Registration};
 
 use crate::harness::{Failure, Outcome, Test, ensure, tests};
-use crate::sides::{Sides, context};
+use crate::sides::{Side, Sides, context, everything};
 
 pub(crate) const TESTS: &[Test] = tests! {
     objects :: { leave_nothing_behind, may_be_dropped_in_any_order, are_dropped_with_requests_outstanding },
@@ -24,8 +24,10 @@ mod objects {
     use super::*;
 
     pub(super) fn leave_nothing_behind() -> Outcome {
+        let (first, second) = (context("efa_0")?, context("efa_1")?);
         let round = || -> Outcome {
-            let sides = Sides::of(Transport::ScalableReliableDatagram)?;
+            let side = |context| Side::on(context, Transport::ScalableReliableDatagram, everything());
+            let sides = Sides::between(side(&first)?, side(&second)?)?;
             let Sides { one, other, to_other, .. } = &sides;
             let part = one.memory.region().part(0, 64)?;
             one.pair.write(1, part, other.memory.region().remote(), None, to_other)?;
@@ -35,8 +37,8 @@ mod objects {
         // Libraries keep things after the first use.
         round()?;
         let before = held()?;
-        // More than the device has protection domains for.
-        for _ in 0..300 {
+        // A device has fewer domains, and 1024 address handles.
+        for _ in 0..1100 {
             round()?;
         }
         let after = held()?;

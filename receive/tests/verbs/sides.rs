@@ -38,7 +38,10 @@ impl Side {
     }
 
     pub(crate) fn with(name: &str, transport: Transport, access: AccessFlags) -> Result<Self, Failure> {
-        let context = context(name)?;
+        Self::on(&context(name)?, transport, access)
+    }
+
+    pub(crate) fn on(context: &Context, transport: Transport, access: AccessFlags) -> Result<Self, Failure> {
         let domain = context.protection_domain()?;
         let completions = context.completion_queue(64)?;
         let options = QueuePairOptions::default().transport(transport).requests(16).receives(16);
