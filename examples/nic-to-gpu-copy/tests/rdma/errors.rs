@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::ensure;
-use crate::guest::{ADDRESS, Failure, Outcome, copy, file, receive, run, send, spawn, text, wait};
+use crate::guest::{
+    ADDRESS, Failure, Outcome, copy, file, printed_object, receive, run, send, spawn, succeed, text, wait,
+};
 
 const RDMA: [&str; 2] = ["--path", "rdma"];
 
@@ -29,8 +31,13 @@ fn fails(output: &Output, words: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// After whatever went wrong, a file can be copied.
+/// After whatever went wrong, no device has a region any more, and a file can be copied.
 fn still_works() -> Outcome {
+    for device in 0..2 {
+        let question = format!(r#"{{"op":"rdma_regions","rdma":{device}}}"#);
+        let answer = printed_object(&succeed(Command::new("lab-ask").arg(question))?)?;
+        ensure!(answer["regions"].as_array().is_some_and(Vec::is_empty), "{answer}");
+    }
     let options = ["--path", "rdma", "--provider", "amdgpu", "--size", "4M", "--require", "device-local"];
     let summary = copy(1 << 20, &options, &RDMA)?;
     ensure!(summary["sha256_match"] == true, "{summary}");

@@ -12,11 +12,12 @@
 //! whose scalable reliable datagrams ([`Transport`]) no other interface has.
 //!
 //! The layouts in [`abi`] are our own, and a test compares them with rdma-core's headers where they are installed
-//! (`libibverbs-dev`). Crates with bindings exist and were looked at: `rdma-mummy-sys`, which `sideway` is built on, opens the
-//! library as well, but is built with cmake and libclang; `rdma-sys` and `ibverbs-sys` link it, and are built with headers and
-//! libclang; none of them has EFA's functions. What is needed here is 25 functions that are exported, four that are found in a
-//! table, and a dozen structures, all of a binary interface that rdma-core has kept for longer than ten years, so that this
-//! costs less than any of them. `libloading`, which `ash` uses as well, opens the libraries.
+//! (`libibverbs-dev`). The ecosystem keeps `sideway` best, and it was looked at first: it and the `rdma-mummy-sys` below it open
+//! the library at run time as well, but are built with cmake and libclang. `rdma-sys` and `ibverbs-sys` link the library and are
+//! built with libclang, the second with a copy of rdma-core. What is needed here is 26 functions that are exported, four that are
+//! found in a table, and two dozen structures, all of a binary interface that rdma-core keeps and versions by symbol. That is
+//! less to keep than the requirements of a build would be to everybody. `libloading`, which `ash` uses as well, opens the
+//! libraries.
 //!
 //! # How it is used
 //!
