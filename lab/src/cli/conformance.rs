@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, stderr};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -22,8 +23,8 @@ const GUEST_FOLDER: &str = "/tmp/report";
 /// How long each machine may take if nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(1200);
 
-/// Rings that need not be made smaller for the buffers of the checks, which would take the NIC two restarts in each.
-const NICS: [&str; 2] = ["gve:queues=4,max-ring=512", "gve"];
+/// The NIC that is checked is restarted several times in each check, which takes the longer the larger its rings are.
+const NICS: [&str; 2] = ["gve:queues=4,max-ring=256", "gve"];
 
 /// A processor on which the kernel lets devices reach each other, so that memory regions may be of a GPU's memory.
 const TRUSTED: &str = "EPYC";
@@ -110,6 +111,7 @@ impl Conformance {
     fn jobs(&self, program: &Path, folder: &Path) -> Result<Vec<Job>> {
         let own = self.machine.has_parts();
         let parts: Vec<Option<&Part>> = if own { vec![None] } else { PARTS.iter().map(Some).collect() };
+        let side_by_side = self.side_by_side().min(parts.len());
         let mut jobs = Vec::new();
         for part in parts {
             let providers: Vec<&str> = match part {
@@ -125,7 +127,7 @@ impl Conformance {
                 continue;
             }
             let report = folder.join(format!("{}.json", jobs.len()));
-            let machine = self.machine(part, program, &report, &providers)?;
+            let machine = self.machine(part, program, &report, &providers, side_by_side)?;
             let gpus: Vec<&str> = match part {
                 Some(part) => part.gpus.to_vec(),
                 None => self.machine.gpus().collect(),
@@ -147,8 +149,12 @@ impl Conformance {
         program: &Path,
         report: &Path,
         providers: &[&str],
+        side_by_side: usize,
     ) -> Result<Machine> {
         let mut machine = self.machine.machine_with(&NICS, TIMEOUT)?.file(program, GUEST_PROGRAM);
+        if side_by_side * self.machine.cpus() as usize > processors() {
+            machine = machine.on_one_thread();
+        }
         if let Some(part) = part {
             machine = part.gpus.iter().fold(machine, |machine, gpu| machine.gpu(gpu));
             machine = part.modules.iter().fold(machine, |machine, module| machine.module(module));
@@ -188,10 +194,14 @@ impl Conformance {
         Ok(machine.command(command))
     }
 
+    /// How many machines may run at the same time.
+    fn side_by_side(&self) -> usize {
+        self.jobs.map_or(processors().min(4), |jobs| jobs as usize)
+    }
+
     /// Runs the machines, some at the same time. Returns their exit codes.
     fn run_all(&self, jobs: Vec<Job>) -> Result<Vec<i32>> {
-        let processors = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
-        let count = self.jobs.map_or(processors, |jobs| jobs as usize).min(jobs.len());
+        let count = self.side_by_side().min(jobs.len());
         let (total, started) = (jobs.len(), Instant::now());
         let queue = Mutex::new(VecDeque::from(jobs));
         let ended = Mutex::new(Vec::new());
@@ -215,6 +225,11 @@ impl Conformance {
         let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(ended.into_iter().collect::<devmem_lab::Result<Vec<i32>>>()?)
     }
+}
+
+/// How many processors this host has.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

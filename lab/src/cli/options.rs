@@ -186,6 +186,11 @@ impl MachineOptions {
         self.machine_with(&["gve", "gve"], timeout)
     }
 
+    /// How many processors the machine has.
+    pub(crate) fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
     /// As [`machine`](Self::machine), with other cards if none are asked for.
     pub(crate) fn machine_with(&self, default_nics: &[&str], timeout: Duration) -> Result<Machine> {
         let mut machine = Machine::new()

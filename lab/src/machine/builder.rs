@@ -78,6 +78,7 @@ pub struct Machine {
     pub(super) accelerator: Accelerator,
     pub(super) cpu: Option<String>,
     pub(super) cpus: u32,
+    pub(super) one_thread: bool,
     pub(super) memory: Option<u64>,
     pub(super) kernel_arguments: Vec<String>,
     pub(super) modules: Vec<String>,
@@ -129,6 +130,7 @@ impl Machine {
             accelerator: Accelerator::default(),
             cpu: None,
             cpus: 2,
+            one_thread: false,
             memory: None,
             kernel_arguments: Vec::new(),
             modules: Vec::new(),
@@ -273,6 +275,15 @@ impl Machine {
     #[must_use]
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
+        self
+    }
+
+    /// Without KVM, emulates the guest's processors in turn on one thread of the host instead of each on its own. Where
+    /// machines run side by side and have more processors than the host, that is faster: a processor of the guest that
+    /// waits for another one does not keep the host from running it.
+    #[must_use]
+    pub fn on_one_thread(mut self) -> Self {
+        self.one_thread = true;
         self
     }
 

@@ -83,6 +83,8 @@ pub(super) struct Configuration<'a> {
     pub(super) accelerator: Decided,
     pub(super) cpu: Option<&'a str>,
     pub(super) cpus: u32,
+    /// Whether one thread emulates all processors, in turn.
+    pub(super) one_thread: bool,
     /// Bytes.
     pub(super) memory: u64,
     pub(super) kernel: &'a Path,
@@ -108,6 +110,7 @@ impl Configuration<'_> {
     fn arguments(&self, port: &OwnedFd, console: &OwnedFd) -> Vec<String> {
         let accelerator = match self.accelerator {
             Decided::Kvm => "kvm",
+            Decided::Tcg if self.one_thread => "tcg,thread=single",
             Decided::Tcg => "tcg,thread=multi",
         };
         let (port, console) = (port.as_raw_fd(), console.as_raw_fd());
@@ -244,6 +247,7 @@ mod tests {
             accelerator: Decided::Tcg,
             cpu: None,
             cpus: 2,
+            one_thread: true,
             memory: 1 << 30,
             kernel: Path::new("/kernel"),
             kernel_arguments: "debug",
@@ -267,6 +271,7 @@ mod tests {
         assert_eq!(devices[0]["socket"]["path"], "/s/a\"b");
         assert_eq!(devices.len(), 2);
         assert!(arguments.iter().any(|argument| argument.ends_with(" debug")));
+        assert!(arguments.iter().any(|argument| argument == "tcg,thread=single"));
         assert!(configuration.start().is_err());
     }
 }

@@ -176,6 +176,7 @@ impl Machine {
             accelerator,
             cpu: self.cpu.as_deref(),
             cpus: self.cpus,
+            one_thread: self.one_thread,
             memory,
             kernel: &kernel.image,
             kernel_arguments: &kernel_arguments.join(" "),
