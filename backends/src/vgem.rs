@@ -61,7 +61,7 @@ impl Driver for Vgem {
     }
 
     /// Its memory is system memory, which has nowhere to move.
-    fn sharing(&self, _only: bool) -> Sharing {
+    fn sharing(&self, _visible: bool, _only: bool) -> Sharing {
         Sharing::always(Reaction::Stays)
     }
 

@@ -6,6 +6,9 @@
 pub enum Reaction {
     /// It stays where it is.
     Stays,
+    /// It stays where it is if peers see all of it there; if a part lies outside of the window that they see, the importer is
+    /// refused.
+    StaysIfVisible,
     /// It is moved to system memory, for all who are attached, and the importer is told nothing.
     Moves,
     /// The importer is refused.
@@ -43,5 +46,14 @@ impl Sharing {
     #[must_use]
     pub const fn stays_with_path(without_path: Reaction) -> Self {
         Self { with_path: Reaction::Stays, without_path }
+    }
+
+    /// The same where peers may not see all of it.
+    #[must_use]
+    pub const fn if_visible(mut self) -> Self {
+        if let Reaction::Stays = self.with_path {
+            self.with_path = Reaction::StaysIfVisible;
+        }
+        self
     }
 }

@@ -119,7 +119,7 @@ impl Driver for Amdgpu {
 
     /// `amdgpu_dma_buf_attach()` and `amdgpu_dma_buf_pin()`: buffers of user space may always lie in GTT, unless they were
     /// created as discardable, which this backend does not do.
-    fn sharing(&self, _only: bool) -> Sharing {
+    fn sharing(&self, _visible: bool, _only: bool) -> Sharing {
         Sharing::stays_with_path(Reaction::Moves)
     }
 

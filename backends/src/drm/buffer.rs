@@ -117,10 +117,18 @@ impl<D: Driver> Buffer for GemBuffer<D> {
     }
 
     fn sharing(&self) -> Option<Sharing> {
-        let only = matches!(self.target, Target::Device { only: true, .. });
-        let driver = self.driver();
-        let is_known = !self.is_adopted || driver.sharing(true) == driver.sharing(false);
-        is_known.then(|| driver.sharing(only))
+        let (visible, only) = match self.target {
+            Target::Device { visible, only, .. } => (visible, only),
+            Target::System => (true, false),
+        };
+        let sharing = self.driver().sharing(visible, only);
+        // Whatever its maker told the driver, it is the same.
+        let is_known = || {
+            [(true, true), (true, false), (false, true), (false, false)]
+                .into_iter()
+                .all(|(visible, only)| self.driver().sharing(visible, only) == sharing)
+        };
+        (!self.is_adopted || is_known()).then_some(sharing)
     }
 
     fn flush_peer_writes(&self) -> Result<()> {

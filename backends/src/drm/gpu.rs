@@ -60,8 +60,9 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync + Sized + 'static {
         false
     }
 
-    /// What the driver does with device memory when somebody attaches. `only` is whether it may lie nowhere else.
-    fn sharing(&self, only: bool) -> Sharing;
+    /// What the driver does with device memory when somebody attaches, which was asked to be `visible` to peers, and to lie
+    /// there `only`.
+    fn sharing(&self, visible: bool, only: bool) -> Sharing;
 
     /// Gives a buffer that has no pages its pages, where the driver allocates them late.
     fn populate(&self, _buffer: &GemBuffer<Self>) -> Result<()> {

@@ -151,7 +151,7 @@ impl Driver for I915 {
     }
 
     /// `i915_gem_dmabuf_attach()` asks for no path.
-    fn sharing(&self, only: bool) -> Sharing {
+    fn sharing(&self, _visible: bool, only: bool) -> Sharing {
         Sharing::always(if only { Reaction::Refuses } else { Reaction::Moves })
     }
 

@@ -146,7 +146,7 @@ impl Driver for Nouveau {
     }
 
     /// `nouveau_gem_prime_pin()` pins in GART.
-    fn sharing(&self, _only: bool) -> Sharing {
+    fn sharing(&self, _visible: bool, _only: bool) -> Sharing {
         Sharing::always(Reaction::Moves)
     }
 

@@ -165,7 +165,7 @@ impl Driver for VirtioGpu {
     }
 
     /// `virtio_gpu_vram_map_dma_buf()` gives everybody the addresses of the window.
-    fn sharing(&self, _only: bool) -> Sharing {
+    fn sharing(&self, _visible: bool, _only: bool) -> Sharing {
         Sharing::always(Reaction::Stays)
     }
 

@@ -130,9 +130,12 @@ impl Driver for Xe {
         Capabilities::CPU_MAPPING | Capabilities::ZEROED | Capabilities::RESIDENCY
     }
 
-    /// `xe_dma_buf_attach()` and `xe_dma_buf_pin()`.
-    fn sharing(&self, only: bool) -> Sharing {
-        Sharing::stays_with_path(if only { Reaction::Refuses } else { Reaction::Moves })
+    /// `xe_dma_buf_attach()`, `xe_dma_buf_pin()`, and `xe_ttm_vram_mgr_alloc_sgt()`, which refuses pages that peers do not
+    /// see.
+    fn sharing(&self, visible: bool, only: bool) -> Sharing {
+        let sharing = Sharing::stays_with_path(if only { Reaction::Refuses } else { Reaction::Moves });
+        let has_hidden_memory = self.heaps.first().is_some_and(|heap| heap.cpu_visible < heap.size);
+        if visible || !has_hidden_memory { sharing } else { sharing.if_visible() }
     }
 
     fn create(&self, device: &Device, bytes: u64, target: Target) -> Result<u32> {

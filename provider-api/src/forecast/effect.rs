@@ -71,6 +71,7 @@ impl Facts<'_> {
     fn reaction(&self, reaction: Reaction) -> Effect {
         match reaction {
             Reaction::Stays => Effect::Stays,
+            Reaction::StaysIfVisible => Effect::StaysIfVisible,
             Reaction::Refuses => Effect::Refused,
             Reaction::Moves if self.attached.devices().is_some_and(<[_]>::is_empty) => Effect::Moves,
             Reaction::Moves => Effect::MovesUnlessPinned,

@@ -24,6 +24,9 @@ use effect::Facts;
 pub enum Effect {
     /// The buffer stays in device memory.
     Stays,
+    /// The buffer stays in device memory; or the importer is refused, if a part of it lies outside of the window that peers
+    /// see. Nobody tells which of the two.
+    StaysIfVisible,
     /// The buffer is moved to system memory, for everybody who is attached, and nobody is told.
     Moves,
     /// As [`Moves`](Self::Moves); or the importer is refused, if one of those who are attached already has pinned the
@@ -116,7 +119,7 @@ impl Forecast {
     #[must_use]
     pub fn demotes(&self) -> Option<bool> {
         match self.effect {
-            Effect::Stays | Effect::Refused | Effect::NothingToLose => Some(false),
+            Effect::Stays | Effect::StaysIfVisible | Effect::Refused | Effect::NothingToLose => Some(false),
             Effect::Moves => Some(true),
             Effect::MovesUnlessPinned | Effect::Unknown => None,
         }
@@ -133,6 +136,7 @@ impl Forecast {
             (Effect::Unknown, _) | (_, Some(Residency::Unknown)) => return Agreement::Open,
             (Effect::Refused, after) => after.is_none(),
             (Effect::MovesUnlessPinned, after) => after != Some(Residency::DeviceLocal),
+            (Effect::StaysIfVisible, after) => after != Some(Residency::System),
             (Effect::Stays, after) => after == Some(Residency::DeviceLocal),
             (Effect::Moves, after) => after == Some(Residency::System),
             (Effect::NothingToLose, after) => after.is_some(),
@@ -145,6 +149,9 @@ impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stays => "stays in device memory",
+            Self::StaysIfVisible => {
+                "stays in device memory; or refused, if a part lies outside of the window that peers see"
+            }
             Self::Moves => "moves to system memory, for all who are attached",
             Self::MovesUnlessPinned => {
                 "moves to system memory, for all who are attached; or refused, if one of them pins it on the device"

@@ -64,6 +64,9 @@ fn with_peer_to_peer_the_way_decides() {
     assert_eq!(with(None), Effect::Unknown);
     let only = effect(Some(ONLY_DEVICE), PeerToPeer::WhereReachable, Some(unreachable()), &attached(&[]));
     assert_eq!(only, Effect::Refused);
+    let hidden =
+        effect(Some(AMDGPU.if_visible()), PeerToPeer::WhereReachable, Some(reachable()), &attached(&[]));
+    assert_eq!(hidden, Effect::StaysIfVisible);
     // An exporter that shares no device memory with anybody.
     let i915 = Some(Sharing::always(Reaction::Moves));
     let moved = effect(i915, PeerToPeer::WhereReachable, Some(reachable()), &attached(&[]));
@@ -117,6 +120,9 @@ fn what_happened_is_held_against_what_was_foretold() {
         (Effect::Stays, device, Agreement::AsForetold),
         (Effect::Stays, system, Agreement::Otherwise),
         (Effect::Stays, None, Agreement::Otherwise),
+        (Effect::StaysIfVisible, device, Agreement::AsForetold),
+        (Effect::StaysIfVisible, None, Agreement::AsForetold),
+        (Effect::StaysIfVisible, system, Agreement::Otherwise),
         (Effect::Moves, system, Agreement::AsForetold),
         (Effect::Moves, device, Agreement::Otherwise),
         (Effect::Moves, None, Agreement::Otherwise),

@@ -37,10 +37,7 @@ pub(crate) fn run(options: &PinOptions) -> Result<()> {
     };
     let forecast = Forecast::of(&domain, &*buffer)?;
     let events = domain.events()?;
-    let pinned = PinnedBuffer::new(&mut domain, buffer, options.require()).map_err(|error| {
-        let told = anyhow::Error::from(error);
-        told.context(format!("the forecast was: {forecast}"))
-    })?;
+    let pinned = PinnedBuffer::new(&mut domain, buffer, options.require())?;
     let seen_after =
         witness.as_mut().and_then(|witness| witness.locate_receive_buffer(pinned.pin().dma_buf()).ok());
     let report =
