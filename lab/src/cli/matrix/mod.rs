@@ -1,5 +1,7 @@
 //! `matrix`: what the drivers of this kernel do with their memory when a NIC attaches.
 
+mod ways;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,9 +30,12 @@ const MACHINES: [&[&str]; 4] = [
 /// (`cpu_supports_p2pdma()` in `drivers/pci/p2pdma.c`). Each machine is booted with both; to devmem TCP it makes no
 /// difference.
 const PROCESSORS: [(&str, &str, &str); 2] = [
-    ("EPYC", "nic-to-gpu-copy matrix --nic eth0 --rdma efa_0 --json", WITH_PATH),
-    ("max", "nic-to-gpu-copy matrix --rdma efa_0 --json", WITHOUT_PATH),
+    (TRUSTED, "nic-to-gpu-copy matrix --nic eth0 --rdma efa_0 --json", WITH_PATH),
+    (UNTRUSTED, "nic-to-gpu-copy matrix --rdma efa_0 --json", WITHOUT_PATH),
 ];
+
+const TRUSTED: &str = "EPYC";
+const UNTRUSTED: &str = "max";
 
 const WITH_PATH: &str = "with a path";
 const WITHOUT_PATH: &str = "without a path";
@@ -79,10 +84,20 @@ impl Matrix {
             }
         }
         keep_drivers_together(&mut rows);
-        let page = if self.json {
-            format!("{}\n", json!({ "kernel": kernel, "rows": rows }))
+        let ways = if self.machine.has_gpus() || self.machine.has_cpu() {
+            Vec::new()
         } else {
+            match ways::seen(|| tool::with_tool(self.machine.machine_with(&["gve"], TIMEOUT)?))? {
+                Ok(ways) => ways,
+                Err(code) => return Ok(code),
+            }
+        };
+        let page = if self.json {
+            format!("{}\n", json!({ "kernel": kernel, "rows": rows, "ways": ways }))
+        } else if ways.is_empty() {
             markdown(&kernel, &rows)
+        } else {
+            markdown(&kernel, &rows) + &ways::markdown(&ways)
         };
         match &self.output {
             Some(path) => {
@@ -167,8 +182,8 @@ fn markdown(kernel: &str, rows: &[Value]) -> String {
          What the drivers of Linux {kernel} do with their memory when a NIC attaches to it, as seen in the lab.\n\
          `cargo lab matrix --output docs/support-matrix.md` writes this page; nothing in it is written by hand.\n\n\
          A buffer of each provider is allocated in each placement, bound to a receive queue, and registered as a memory\n\
-         region of an RDMA device, on a machine where the kernel finds a way between the two devices (*with a path*) and\n\
-         on one where it finds none. Every row happened as `devmem_provider::Forecast` had foretold. *Only* means that it\n\
+         region of an RDMA device, on a machine where the kernel finds a way between the two devices (*with a path*,\n\
+         [below](#where-there-is-a-path)) and on one where it finds none. No row contradicts what `devmem_provider::Forecast` had foretold. *Only* means that it\n\
          may lie nowhere else. Before and after is what the driver's own figures say of the buffer, with its name for\n\
          the place; the lab looked for the pages in all memory of the machine and found them there too, unless a\n\
          note says otherwise: it does not look where the CPU's touch could move the buffer. The last column tells whether `--require device-local` holds.\n\n\
