@@ -169,6 +169,10 @@ fn summarise(options: &SendOptions, stripes: &[Header], sent: &[Option<Sha256Dig
                 "file_bytes": bytes,
                 "connections": stripes.len(),
                 "digest": kind.map(DigestKind::name),
+                "path": match options.path {
+                    SenderPath::Tcp => "tcp",
+                    SenderPath::Rdma => "rdma",
+                },
                 "stripes": stripes,
                 "seconds": elapsed.as_secs_f64(),
             })

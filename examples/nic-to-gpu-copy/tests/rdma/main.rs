@@ -10,6 +10,7 @@ mod guest;
 #[expect(dead_code, reason = "what NICs receive is for other test programs")]
 #[path = "../harness/place.rs"]
 mod place;
+mod privilege;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,11 @@ const TESTS: &[Test] = &[
     ("copies::gathered_in_a_second_buffer", copies::gathered_in_a_second_buffer),
     ("copies::of_any_length_through_small_buffers", copies::of_any_length_through_small_buffers),
     ("copies::by_one_device_with_itself", copies::by_one_device_with_itself),
+    (
+        "privilege::the_usual_limit_on_locked_memory_is_enough",
+        privilege::the_usual_limit_on_locked_memory_is_enough,
+    ),
+    ("privilege::a_lower_limit_is_told_with_the_remedy", privilege::a_lower_limit_is_told_with_the_remedy),
     ("errors::devices_without_rdma", errors::devices_without_rdma),
     ("errors::devices_that_are_not_there", errors::devices_that_are_not_there),
     ("errors::libraries_that_are_not_there", errors::libraries_that_are_not_there),
