@@ -7,6 +7,7 @@
 mod guest;
 #[path = "../harness/nic_changes.rs"]
 mod nic_changes;
+mod pin;
 #[path = "../harness/place.rs"]
 mod place;
 mod receive;
@@ -47,6 +48,9 @@ const TESTS: &[Test] = &[
     ("require::xe_is_refused", require::xe_is_refused),
     ("require::nouveau_is_refused", require::nouveau_is_refused),
     ("require::memory_that_may_lie_nowhere_else", require::memory_that_may_lie_nowhere_else),
+    ("pin::memory_stays_until_a_signal", pin::memory_stays_until_a_signal),
+    ("pin::memory_that_moves_is_told_or_refused", pin::memory_that_moves_is_told_or_refused),
+    ("pin::a_device_that_is_not_there_is_told", pin::a_device_that_is_not_there_is_told),
     ("unplug::the_nodes_permission_is_missing", unplug::the_nodes_permission_is_missing),
     ("unplug::amdgpu_while_bound", unplug::amdgpu_while_bound),
     ("unplug::amdgpu_while_receiving", unplug::amdgpu_while_receiving),
@@ -65,6 +69,9 @@ fn main() -> ExitCode {
         .gpu("xe:bmg")
         .gpu("nouveau:gp107")
         .gpu("virtio-gpu")
+        .rdma("efa")
+        // One on which the kernel lets devices reach each other.
+        .cpu("EPYC")
         .module("vgem")
         // A bug of virtio-gpu, seen on 7.2 and 7.3: a GPU that goes away while a handle is open leaves a node of its
         // window behind (`virtio_gpu_queue_ctrl_sgs()` keeps the references of commands that it drops).

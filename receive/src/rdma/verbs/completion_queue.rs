@@ -73,7 +73,8 @@ impl CompletionQueue {
     ///
     /// # Errors
     ///
-    /// If the queue is beyond use.
+    /// If the queue is beyond use. EFA also fails once for each completion of a queue pair that was dropped before it was
+    /// taken: let a queue pair be the last to use its completion queue, or take its completions before it is dropped.
     pub fn poll(&self) -> Result<Completions> {
         let mut entries = [WorkCompletion::default(); BATCH];
         let count = self.raw.poll(&mut entries).map_err(|errno| self.failed(errno, "take completions"))?;

@@ -129,8 +129,8 @@ impl Context {
             .remedy("use a device that has RDMA writes, or send over TCP"))
     }
 
-    /// The address by which peers reach the device: the first of its first port. On Ethernet, the first that holds an
-    /// address of IPv4, if there is one.
+    /// The address by which peers reach the device: of those of its first port, one that routers carry (RoCE v2) before others,
+    /// and one that holds an address of IPv4 before others.
     ///
     /// # Errors
     ///
@@ -138,13 +138,22 @@ impl Context {
     pub fn gid(&self) -> Result<Gid> {
         let port = self.device.ports.iter().find(|port| port.number == PORT);
         let gids = port.map(|port| port.gids.as_slice()).unwrap_or_default();
-        let is_ipv4 = |gid: &&Gid| gid.address.to_ipv4_mapped().is_some();
-        gids.iter().find(is_ipv4).or(gids.first()).copied().ok_or_else(|| {
+        let rank = |gid: &&Gid| (self.is_routable(gid), gid.address.to_ipv4_mapped().is_some());
+        // Of equals, the first.
+        gids.iter().rev().max_by_key(rank).copied().ok_or_else(|| {
             Error::new(ErrorKind::WrongState, "find the address of the RDMA device")
                 .on(&*self.device)
                 .because("its first port has none")
                 .remedy("set the interface of the device up, and give it an address")
         })
+    }
+
+    /// Whether an address is one of RoCE's second version. On Ethernet a port has each address once for each version
+    /// (`Documentation/ABI/stable/sysfs-class-infiniband`).
+    fn is_routable(&self, gid: &Gid) -> bool {
+        let name = &self.device.name;
+        let kind = format!("/sys/class/infiniband/{name}/ports/{PORT}/gid_attrs/types/{}", gid.index);
+        std::fs::read_to_string(kind).is_ok_and(|kind| kind.trim_end() == "RoCE v2")
     }
 
     /// The local identifier of the first port, which is 0 unless the network is InfiniBand.
