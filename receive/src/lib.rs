@@ -56,5 +56,6 @@ pub mod nic;
 mod parked_packets;
 pub mod path;
 pub mod rdma;
+mod shared_memory;
 pub mod stream;
 pub mod zcrx;

@@ -5,12 +5,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use nix::errno::Errno;
 
-use super::shared_memory::SharedMemory;
 use super::uapi::{
     AREA_DMABUF, Area, CONTROL_ARM_EVENT, CONTROL_EXPORT, CONTROL_FLUSH, Control, Events, QUERY_EVENTS,
     QUERY_ZCRX, QueryEvents, QueryHeader, QueryZcrx, Queue, REGION_USER, REGISTER_CONTROL, REGISTER_IMPORT,
     REGISTER_QUERY, REGISTER_QUEUE, Region,
 };
+use crate::shared_memory::SharedMemory;
 
 /// A ring with completions of 32 bytes.
 pub(crate) type RawRing = IoUring<squeue::Entry, cqueue::Entry32>;
