@@ -46,12 +46,23 @@ pub(crate) enum Path {
     DevmemTcp,
     /// The NIC writes into the buffer: io_uring zero-copy receive, with one queue.
     Zcrx,
+    /// The sender's RDMA device writes into the buffer; send with --path rdma, too. It takes rdma-core's libraries.
+    Rdma,
     /// The CPU receives into host memory, then copies into the buffer.
     Copy,
     /// The CPU receives into host memory, and the buffer stays unused. For comparison.
     Host,
     /// devmem-tcp where the machine can do it, else zcrx, else copy; says which and why.
     Auto,
+}
+
+/// Which way the payload takes from the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SenderPath {
+    /// Over TCP, for all of the receiver's paths but rdma.
+    Tcp,
+    /// An RDMA device writes into the receiver's buffer.
+    Rdma,
 }
 
 /// What is demanded of the buffer's residency.
@@ -111,9 +122,12 @@ enum DigestChoice {
 #[derive(Debug, Args)]
 pub(crate) struct ReceiveOptions {
     /// The NIC: an interface name, a PCI address, or a local IP address. By default the one that has the
-    /// address of --listen.
+    /// address of --listen. Of no meaning with --path rdma.
     #[arg(long)]
     pub(crate) nic: Option<String>,
+    /// With --path rdma, the RDMA device: its name, its PCI address or its node [default: the first whose port is active]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) rdma: Option<String>,
     /// Where to listen, IPv4 or IPv6.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,
@@ -172,6 +186,12 @@ pub(crate) struct SendOptions {
     /// The receiver's address, IPv4 or IPv6.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) connect: SocketAddr,
+    /// Which way the payload takes.
+    #[arg(long, value_enum, default_value_t = SenderPath::Tcp)]
+    pub(crate) path: SenderPath,
+    /// With --path rdma, the RDMA device: its name, its PCI address or its node [default: the first whose port is active]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) rdma: Option<String>,
     /// How many connections to send the file over, a stripe each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAXIMUM_STRIPES)))]
     pub(crate) connections: u32,

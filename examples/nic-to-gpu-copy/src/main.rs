@@ -6,6 +6,7 @@ mod gather_benchmark;
 mod inspect;
 mod matrix;
 mod pin;
+mod rdma;
 mod receive;
 mod send;
 mod topology;

@@ -7,10 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use devmem_receive::rdma::verbs::ProtectionDomain;
 use indicatif::ProgressBar;
 
-use crate::arguments::SendOptions;
+use crate::arguments::{SendOptions, SenderPath};
 use crate::digest::{DigestKind, Hasher, Sha256Digest};
+use crate::rdma;
 use crate::receive::progress;
 use crate::transfer::Header;
 
@@ -28,6 +30,10 @@ pub(crate) fn run(options: &SendOptions) -> Result<()> {
     if !metadata.is_file() {
         bail!("cannot send {name}: it is no regular file; a stripe needs a size and a place to start");
     }
+    let domain = match options.path {
+        SenderPath::Tcp => None,
+        SenderPath::Rdma => Some(rdma::Sender::prepare(&rdma::open(options.rdma.as_deref())?)?),
+    };
     let transfer = transfer_number()?;
     let stripes = Header::split(transfer, metadata.len(), options.connections, options.digest());
     let bar = progress(Some(metadata.len()));
@@ -36,8 +42,8 @@ pub(crate) fn run(options: &SendOptions) -> Result<()> {
         let threads: Vec<_> = stripes
             .iter()
             .map(|header| {
-                let (file, bar) = (&file, &bar);
-                scope.spawn(move || send_stripe(options, header, file, bar))
+                let (file, bar, domain) = (&file, &bar, domain.as_ref());
+                scope.spawn(move || send_stripe(options, domain, header, file, bar))
             })
             .collect();
         threads
@@ -57,15 +63,52 @@ fn transfer_number() -> Result<[u8; 16]> {
     Ok(number)
 }
 
+/// Where a stripe goes.
+enum Connection {
+    Tcp(TcpStream),
+    Rdma(Box<rdma::Sender>),
+}
+
+impl Connection {
+    fn open(options: &SendOptions, domain: Option<&ProtectionDomain>, header: &Header) -> Result<Self> {
+        let socket = connect(options.connect, Duration::from_secs(options.wait))?;
+        Ok(match domain {
+            Some(domain) => Self::Rdma(Box::new(rdma::Sender::connect(domain, socket, header)?)),
+            None => Self::Tcp(socket),
+        })
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.write_all(bytes).context("the connection is lost"),
+            Self::Rdma(sender) => sender.send(bytes),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        match self {
+            Self::Tcp(mut socket) => {
+                // The receiver closes when it has everything: waiting for that turns an abort on its side into an
+                // error here.
+                socket.shutdown(std::net::Shutdown::Write).context("the connection is lost")?;
+                std::io::Read::read(&mut socket, &mut [0]).context("the receiver gave up")?;
+                Ok(())
+            }
+            Self::Rdma(sender) => sender.finish(),
+        }
+    }
+}
+
 fn send_stripe(
     options: &SendOptions,
+    domain: Option<&ProtectionDomain>,
     header: &Header,
     file: &File,
     bar: &ProgressBar,
 ) -> Result<Option<Sha256Digest>> {
-    let mut socket = connect(options.connect, Duration::from_secs(options.wait))?;
-    let lost = || format!("the connection to {} is lost", options.connect);
-    socket.write_all(&header.encode()).with_context(lost)?;
+    let to = || format!("cannot send to {}", options.connect);
+    let mut connection = Connection::open(options, domain, header)?;
+    connection.send(&header.encode()).with_context(to)?;
     let mut digest = header.digest.map(Hasher::new);
     let mut chunk = vec![0; CHUNK];
     let mut sent = 0;
@@ -77,22 +120,16 @@ fn send_stripe(
         if let Some(digest) = &mut digest {
             digest.update(&*bytes);
         }
-        socket.write_all(bytes).with_context(lost)?;
+        connection.send(bytes).with_context(to)?;
         sent += length as u64;
         bar.inc(length as u64);
     }
     let digest = digest.map(Hasher::finish);
     if let Some(digest) = &digest {
-        socket.write_all(digest.as_bytes()).with_context(lost)?;
+        connection.send(digest.as_bytes()).with_context(to)?;
     }
-    // The receiver closes when it has everything: waiting for that turns an abort on its side into an
-    // error here.
-    socket.shutdown(std::net::Shutdown::Write).with_context(lost)?;
-    let mut rest = [0];
-    match std::io::Read::read(&mut socket, &mut rest) {
-        Ok(_) => Ok(digest),
-        Err(error) => Err(error).with_context(|| format!("{} gave up", options.connect)),
-    }
+    connection.finish().with_context(to)?;
+    Ok(digest)
 }
 
 /// Connects; tries again while nobody listens yet, until `wait` is over.
@@ -132,6 +169,10 @@ fn summarise(options: &SendOptions, stripes: &[Header], sent: &[Option<Sha256Dig
                 "file_bytes": bytes,
                 "connections": stripes.len(),
                 "digest": kind.map(DigestKind::name),
+                "path": match options.path {
+                    SenderPath::Tcp => "tcp",
+                    SenderPath::Rdma => "rdma",
+                },
                 "stripes": stripes,
                 "seconds": elapsed.as_secs_f64(),
             })

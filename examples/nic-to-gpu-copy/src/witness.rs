@@ -21,6 +21,15 @@ const BUFFER: &str = "receive buffer";
 /// What the lab is told the buffer of the gathered file is.
 const GATHERED: &str = "gathered file";
 
+/// Which bytes the lab shall count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// Payload of TCP to this port.
+    TcpPort(u16),
+    /// What RDMA devices write.
+    Rdma,
+}
+
 /// A connection to the lab.
 #[derive(Debug)]
 pub(crate) struct Witness {
@@ -45,11 +54,15 @@ impl Witness {
         self.before = self.locate(dma_buf, BUFFER).unwrap_or_default();
     }
 
-    /// Shows the lab which memory is meant, and lets it count payload for `port` from now on.
+    /// Shows the lab which memory is meant, and lets it count from now on.
     ///
     /// No byte may arrive before this returns: the lab writes into the buffer to find it.
-    pub(crate) fn watch(&mut self, dma_buf: &DmaBuf, port: u16) -> Result<()> {
-        self.ask(&json!({ "op": "ground_truth_start", "tcp_destination_port": port }), None)?;
+    pub(crate) fn watch(&mut self, dma_buf: &DmaBuf, watched: Watched) -> Result<()> {
+        let start = match watched {
+            Watched::TcpPort(port) => json!({ "op": "ground_truth_start", "tcp_destination_port": port }),
+            Watched::Rdma => json!({ "op": "ground_truth_start", "rdma_only": true }),
+        };
+        self.ask(&start, None)?;
         self.after = self.locate(dma_buf, BUFFER)?;
         Ok(())
     }

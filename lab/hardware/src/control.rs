@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `{"op":"locate","name":"buffer","nonce":"<32 hex digits>","pages":N}` | [`locate`](Request::Locate) |
 //! | `{"op":"ground_truth_start","nic":0,"tcp_destination_port":5201}`, both optional | `{}` |
+//! | `{"op":"ground_truth_start","rdma_only":true}` | `{}` |
 //! | `{"op":"ground_truth"}` | [`ground_truth`](Request::GroundTruth) |
 //! | `{"op":"switch","drop":0.01,"reorder":0,"duplicate":0,"delay_us":0,"seed":7}`, all optional | `{}` |
 //! | `{"op":"link","nic":0,"up":false}` | `{}` |
@@ -48,6 +49,9 @@ pub enum Request {
         /// Count only TCP packets to this port.
         #[serde(default)]
         tcp_destination_port: Option<u16>,
+        /// Count only what RDMA devices write.
+        #[serde(default)]
+        rdma_only: bool,
     },
     /// Tells where the payload went since, of TCP and UDP packets that NICs received, and of messages and RDMA that
     /// RDMA devices wrote to memory.
@@ -57,8 +61,8 @@ pub enum Request {
     /// "rdma":[…]}`, each of `nics` and of `rdma` with the same fields. `dmabuf_bytes` went to located buffers and `elsewhere_bytes` did not;
     /// the same bytes divide into `guest_ram_bytes` and `device_window_bytes`, and these by `devices`. Headers are not counted; payload that a
     /// fault put into header buffers is only in `header_buffer_bytes`. A byte of a TCP stream counts where
-    /// it was written first; bytes that a sender sends again are only in `repeated_bytes`. With a filter, RDMA is not
-    /// counted.
+    /// it was written first; bytes that a sender sends again are only in `repeated_bytes`. With a filter for a NIC or a port,
+    /// RDMA is not counted.
     GroundTruth,
     /// Replaces the faults of the switch; what is left out is off.
     Switch(SwitchFaults),
@@ -156,7 +160,7 @@ mod tests {
         let start = json!({"op":"ground_truth_start"});
         assert_eq!(
             parse(start).unwrap(),
-            Request::GroundTruthStart { nic: None, tcp_destination_port: None }
+            Request::GroundTruthStart { nic: None, tcp_destination_port: None, rdma_only: false }
         );
         let switch = json!({"op":"switch","drop":0.5,"seed":3});
         let faults = SwitchFaults { drop: 0.5, seed: 3, ..SwitchFaults::default() };

@@ -242,11 +242,11 @@ impl Hardware {
                 let nonce = parse_nonce(&nonce)?;
                 to_json(&self.ground_truth.locate(&self.bus, &name, &nonce, pages)?)
             }
-            Request::GroundTruthStart { nic, tcp_destination_port } => {
+            Request::GroundTruthStart { nic, tcp_destination_port, rdma_only } => {
                 if let Some(index) = nic {
                     self.nic(index)?;
                 }
-                self.ground_truth.start(Filter { nic, tcp_destination_port });
+                self.ground_truth.start(Filter { nic, tcp_destination_port, rdma_only });
                 Ok(json!({}))
             }
             Request::GroundTruth => to_json(&self.ground_truth.report(&self.bus)),

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 
 use super::options::MachineOptions;
 use super::run::report;
-use super::{providers, signals, tool};
+use super::{providers, rdma, signals, tool};
 
 /// How long a demo may take if nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -29,6 +29,8 @@ const GUEST_FILE: &str = "/root/file";
 /// The kernel and its NIC driver are the distribution's, unmodified. A second NIC, in a network namespace
 /// of its own, is the sender. At the end stands where every byte went, by the tool's account and by that of
 /// the emulated hardware.
+///
+/// With `--path rdma` the file goes from one emulated RDMA device to another, and the NICs are only for the two to agree.
 ///
 /// Options that are not listed here go to `nic-to-gpu-copy receive`: --provider, --size, --queues, --path,
 /// --require, --json and others.
@@ -50,7 +52,9 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn execute(&self) -> Result<i32> {
         let machine = self.machine.machine_with(&NICS, TIMEOUT)?;
-        let machine = tool::with_tool(providers::add(machine, &self.receiver, self.machine.has_gpus()))?;
+        let machine = providers::add(machine, &self.receiver, self.machine.has_gpus());
+        let (machine, sender) = rdma::add(machine, &self.receiver, &self.machine);
+        let machine = tool::with_tool(machine)?;
         machine.prepare()?;
         let signals = signals::take()?;
         let joined;
@@ -61,7 +65,7 @@ impl Demo {
                 joined.path()
             }
         };
-        let arguments: Vec<String> = [GUEST_FILE.to_owned(), self.connections.to_string(), String::new()]
+        let arguments: Vec<String> = [GUEST_FILE.to_owned(), self.connections.to_string(), sender.to_owned()]
             .into_iter()
             .chain(self.receiver.iter().cloned())
             .collect();

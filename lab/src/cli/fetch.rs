@@ -19,7 +19,8 @@ pub(crate) struct Fetch {
     /// Vulkan for the guest too, and the kernel with all drivers
     #[arg(long)]
     vulkan: bool,
-    /// The driver of emulated RDMA devices too, built for the kernel from the distribution's source
+    /// The driver of emulated RDMA devices too, built for the kernel from the distribution's source, and rdma-core's
+    /// user libraries
     #[arg(long)]
     rdma: bool,
     #[command(flatten)]
@@ -38,7 +39,7 @@ pub(crate) struct Kernels {
     source: SourceOptions,
 }
 
-/// Fetches the newest kernel's headers for programs, and prints the folder that they are in.
+/// Fetches the newest kernel's headers for programs, and rdma-core's, and prints the folder that they are in.
 ///
 /// Tests compare the layouts of kernel interfaces with the headers in the folder that UAPI_HEADERS names:
 /// UAPI_HEADERS=$(cargo lab headers) cargo test

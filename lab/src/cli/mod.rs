@@ -8,6 +8,7 @@ mod matrix;
 mod options;
 mod progress;
 mod providers;
+mod rdma;
 mod run;
 mod shell;
 mod signals;

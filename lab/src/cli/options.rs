@@ -146,6 +146,16 @@ impl MachineOptions {
         !self.gpus.is_empty()
     }
 
+    /// How many emulated RDMA devices were asked for.
+    pub(crate) fn rdma_devices(&self) -> usize {
+        self.rdma.len()
+    }
+
+    /// Whether it was said what decides of ways between cards: a processor, or places.
+    pub(crate) fn has_ways(&self) -> bool {
+        self.cpu.is_some() || self.topology != Topology::default()
+    }
+
     /// Whether a machine of its own was described: with GPUs, RDMA devices, Vulkan or kernel modules.
     pub(crate) fn has_parts(&self) -> bool {
         self.has_gpus() || !self.rdma.is_empty() || self.vulkan || !self.extra_modules.is_empty()

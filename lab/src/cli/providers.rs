@@ -46,7 +46,7 @@ fn backends(tool_options: &[String]) -> BTreeSet<&str> {
 }
 
 /// The value of an option.
-fn value<'a>(options: &'a [String], name: &str) -> Option<&'a str> {
+pub(super) fn value<'a>(options: &'a [String], name: &str) -> Option<&'a str> {
     let mut options = options.iter();
     while let Some(option) = options.next() {
         if option == name {

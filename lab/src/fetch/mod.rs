@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use kernels::own_kernel;
 use package_set::{HEADERS, is_intact};
-pub(crate) use package_set::{PackageSet, TOOLS, Unpacked, VULKAN};
+pub(crate) use package_set::{PackageSet, RDMA, TOOLS, Unpacked, VULKAN};
 
 use crate::cache::{Cache, CacheLock};
 use crate::driver::EFA;
@@ -79,8 +79,8 @@ impl Lab {
     }
 
     /// Brings the tools and a kernel up to date with the mirror, and repairs what is damaged; likewise the packages of
-    /// [`Machine::vulkan`](crate::Machine::vulkan), if they are wanted or in the cache. With `rdma`, builds the driver that
-    /// [`Machine::rdma`](crate::Machine::rdma) needs for the kernel. Without the network, an intact cache is enough.
+    /// [`Machine::vulkan`](crate::Machine::vulkan) and [`Machine::rdma`](crate::Machine::rdma), if they are wanted or in the
+    /// cache. With `rdma`, builds the driver that RDMA needs for the kernel. Without the network, an intact cache is enough.
     ///
     /// # Errors
     /// When something cannot be fetched and is not in the cache.
@@ -98,6 +98,9 @@ impl Lab {
         let mut sets = vec![&TOOLS];
         if vulkan || VULKAN.current(&self.cache).exists() {
             sets.push(&VULKAN);
+        }
+        if rdma || RDMA.current(&self.cache).exists() {
+            sets.push(&RDMA);
         }
         let apt = match self.updated_apt(&lock, progress) {
             Ok(apt) => apt,
@@ -141,7 +144,7 @@ impl Lab {
         Ok(releases.into_iter().rev().map(listed).collect())
     }
 
-    /// The folder with the newest kernel's headers for programs, DRM's among them. Without the
+    /// The folder with the newest kernel's headers for programs, DRM's among them, and with rdma-core's. Without the
     /// network, the newest in the cache.
     ///
     /// # Errors

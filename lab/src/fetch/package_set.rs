@@ -57,11 +57,19 @@ pub(crate) const VULKAN: PackageSet = PackageSet {
     check: |_| Ok(()),
 };
 
-/// The kernel's headers for programs.
+/// rdma-core's user libraries: the one that programs use, and its providers.
+pub(crate) const RDMA: PackageSet = PackageSet {
+    title: "RDMA",
+    folder: "rdma",
+    wanted: Wanted::WithDependencies(&["libibverbs1", "ibverbs-providers"]),
+    check: |_| Ok(()),
+};
+
+/// The kernel's headers for programs, and rdma-core's.
 pub(super) const HEADERS: PackageSet = PackageSet {
-    title: "the kernel's headers",
+    title: "headers",
     folder: "headers",
-    wanted: Wanted::Alone(&["linux-libc-dev"]),
+    wanted: Wanted::Alone(&["linux-libc-dev", "libibverbs-dev"]),
     check: |_| Ok(()),
 };
 

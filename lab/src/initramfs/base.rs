@@ -14,10 +14,11 @@ use crate::error::Result;
 
 /// Programs from the packages, besides busybox: path in the package, path in the guest. The shells are not
 /// busybox's, which prefers its own commands (such as a small `ip`) to those in the path.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("usr/bin/bash", "usr/bin/bash"),
     ("usr/bin/dash", "usr/bin/sh"),
     ("usr/bin/ip", "usr/bin/ip"),
+    ("usr/bin/rdma", "usr/bin/rdma"),
     ("usr/sbin/tc", "usr/sbin/tc"),
     ("usr/bin/ss", "usr/bin/ss"),
     ("usr/sbin/ethtool", "usr/sbin/ethtool"),

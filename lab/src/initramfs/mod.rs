@@ -4,4 +4,5 @@ pub(crate) mod archive;
 pub(crate) mod base;
 pub(crate) mod cached;
 pub(crate) mod libraries;
+pub(crate) mod rdma;
 pub(crate) mod vulkan;

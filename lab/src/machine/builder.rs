@@ -168,7 +168,7 @@ impl Machine {
     }
 
     /// Adds an emulated RDMA device: `efa`, or with settings `efa:mtu=4096`. The first is `efa_0`. Its driver is built from
-    /// the distribution's source when a machine first needs it.
+    /// the distribution's source when a machine first needs it, and rdma-core's user libraries are put into the guest.
     #[must_use]
     pub fn rdma(mut self, specification: &str) -> Self {
         self.rdma.push(specification.to_owned());

@@ -14,10 +14,10 @@ use super::session::Session;
 use super::workspace::Workspace;
 use crate::driver::EFA;
 use crate::error::{Context, Error, Result};
-use crate::fetch::{Lab, Source, TOOLS, Unpacked, VULKAN, own_kernel};
+use crate::fetch::{Lab, RDMA, Source, TOOLS, Unpacked, VULKAN, own_kernel};
 use crate::initramfs::base::base;
 use crate::initramfs::cached::CachedArchive;
-use crate::initramfs::vulkan;
+use crate::initramfs::{rdma, vulkan};
 use crate::kernel::Kernel;
 use crate::kernel::modules::{Module, Modules};
 use crate::kernel::names::Flavour;
@@ -71,6 +71,9 @@ impl Machine {
         }
         if self.vulkan {
             drop(lab.packages(&VULKAN, self.progress())?);
+        }
+        if !self.rdma.is_empty() {
+            drop(lab.packages(&RDMA, self.progress())?);
         }
         let kernel = self.find_kernel(&lab)?;
         self.rdma_driver(&lab, &kernel)?;
@@ -126,6 +129,8 @@ impl Machine {
             (None, None) => return Err(Error::Machine("there is no QEMU".into())),
         };
         let vulkan = if self.vulkan { Some(lab.packages(&VULKAN, self.progress())?) } else { None };
+        let has_rdma = !self.rdma.is_empty();
+        let rdma = if has_rdma { Some(lab.packages(&RDMA, self.progress())?) } else { None };
         let kernel = self.find_kernel(&lab)?;
         let accelerator = self.accelerator.decide(self, lab.cache())?;
 
@@ -142,7 +147,7 @@ impl Machine {
             terminal: terminal_size(&streams.input),
             bring_back: self.bring_back.iter().map(|(path, _)| path.clone()).collect(),
         };
-        let archives = archives(&lab, tools.as_ref(), vulkan.as_ref(), &drivers)?;
+        let archives = archives(&lab, tools.as_ref(), (vulkan.as_ref(), rdma.as_ref()), &drivers)?;
         let agent = std::env::current_exe().context(|| "find this program's own file".into())?;
         let content = Content {
             archives: &archives,
@@ -273,17 +278,20 @@ impl Machine {
 fn archives(
     lab: &Lab,
     tools: Option<&Unpacked>,
-    vulkan: Option<&Unpacked>,
+    (vulkan, rdma): (Option<&Unpacked>, Option<&Unpacked>),
     drivers: &[Driver],
 ) -> Result<Vec<CachedArchive>> {
     let tools = tools.map(|tools| tools.root.as_path());
     let vulkan = vulkan.map(|vulkan| vulkan.root.as_path());
     let base = base(lab.cache(), tools, vulkan)?;
     let kernel_drivers: Vec<&str> = drivers.iter().map(|driver| driver.module).collect();
-    let added = match vulkan {
+    let mut added = match vulkan {
         Some(packages) => vulkan::archives(packages, &base, &kernel_drivers)?,
         None => Vec::new(),
     };
+    if let Some(packages) = rdma {
+        added.push(rdma::archive(&packages.root, &base)?);
+    }
     Ok(std::iter::once(base).chain(added).collect())
 }
 

@@ -14,6 +14,7 @@
 //!   [`AccessFlags`] what may be done to it.
 //! - [`RegistrationRefusal`]: why it was refused, with what to do.
 //! - [`Events`]: what happens to the device.
+//! - `verbs`: the data path, through rdma-core's library, with the cargo feature `rdma-core`.
 //!
 //! All of it goes through the kernel's own interface (`/dev/infiniband/uverbs*`): no library is needed, and no privilege
 //! beyond that the node may be opened, which its default mode 0666 lets everybody.
@@ -46,6 +47,8 @@ mod registration;
 mod sys;
 mod sysfs;
 mod uapi;
+#[cfg(feature = "rdma-core")]
+pub mod verbs;
 
 pub use access::AccessFlags;
 pub use device::{Device, Gid, Port};

@@ -250,6 +250,6 @@ fn operation(registration: &Registration) -> String {
 }
 
 /// Whether the limit on locked memory is below `bytes`. Who may lock any amount (`CAP_IPC_LOCK`) is never refused for it.
-fn may_lock_less_than(bytes: u64) -> bool {
+pub(super) fn may_lock_less_than(bytes: u64) -> bool {
     getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(limit, _)| limit < bytes)
 }

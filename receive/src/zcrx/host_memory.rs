@@ -3,7 +3,7 @@
 use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 
-use super::shared_memory::SharedMemory;
+use crate::shared_memory::SharedMemory;
 
 /// Memory of this process that a NIC receives into.
 ///

@@ -10,13 +10,14 @@ use nix::errno::Errno;
 use super::host_memory::HostMemory;
 use super::live;
 use super::refill_queue::RefillQueue;
+use super::refill_region::RefillRegion;
 use super::ring::{EVENT, Ring};
-use super::shared_memory::{RefillRegion, SharedMemory};
 use super::slot::{Slot, lock};
 use super::sys::{self, AreaMemory};
 use super::uapi::{self, CopyStatistics, Events, Queue, RefillEntry, RefillOffsets};
 use crate::netdev::QueueKind;
 use crate::nic::Nic;
+use crate::shared_memory::SharedMemory;
 
 /// How often a queue that is to become free is looked at.
 const POLL: Duration = Duration::from_millis(2);
@@ -241,6 +242,13 @@ impl InterfaceQueue {
             refill.push(RefillEntry { offset: offset | self.token, length: self.buffer_bytes, padding: 0 });
         });
         refill.publish()
+    }
+
+    /// Puts an entry into the refill ring as it is.
+    pub(crate) fn put_refill_entry(&self, entry: RefillEntry) {
+        let mut refill = lock(&self.refill);
+        refill.push(entry);
+        refill.publish();
     }
 
     /// Lets the kernel take what is in the refill ring, by a ring that has the queue under the number `id`.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::refill::{RefillMemory, RefillRing};
-use super::shared_memory::RefillRegion;
+use super::refill_region::RefillRegion;
 use super::uapi::{CopyStatistics, RefillEntry};
 
 /// How many entries may wait for room before the list of them grows.
@@ -61,9 +61,10 @@ impl RefillQueue {
 #[cfg(test)]
 mod tests {
     use super::super::refill::RefillMemory as _;
-    use super::super::shared_memory::{RefillRegion, SharedMemory};
+    use super::super::refill_region::RefillRegion;
     use super::super::uapi::RefillOffsets;
     use super::*;
+    use crate::shared_memory::SharedMemory;
     use std::sync::atomic::Ordering;
 
     #[test]

@@ -1,8 +1,10 @@
-//! The numbers and layouts of the kernel's interfaces, compared with the kernel's headers by a C compiler.
+//! The numbers and layouts of the kernel's interfaces, and of rdma-core's, compared with their headers by a C compiler.
 //!
 //! What the headers or a missing compiler keep from being compared is told test by test.
 
 mod expectations;
+#[cfg(feature = "rdma-core")]
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -10,7 +12,10 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = expectations::all().into_iter().map(|header| {
+    let mut headers = expectations::all();
+    #[cfg(feature = "rdma-core")]
+    headers.extend(verbs::all());
+    let trials = headers.into_iter().map(|header| {
         Trial::ignorable_test(header.path(), move || {
             let comparison = header.compare().map_err(|failure| Failed::from(failure.to_string()))?;
             Ok(if comparison.missing.is_empty() {

@@ -17,6 +17,7 @@ use super::cost::Cost;
 use super::gather::{Gatherer, Held, Placed, Share};
 use super::stripe::{Stripe, StripeReader};
 use super::taker::Taker;
+use crate::rdma::Receiver;
 use crate::transfer::Header;
 
 /// How long a receive gathers. A copy has no use for the first bytes of a batch before the last ones.
@@ -27,6 +28,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) enum Way<'session> {
     /// The NIC writes into the buffer that is bound.
     Device { binding: &'session Binding, mapping: &'session Mapping },
+    /// The sender's device writes into the buffer that is registered.
+    Rdma { receiver: &'session Receiver<'session>, mapping: &'session Mapping },
     /// The CPU copies into the buffer.
     Copy { mapping: &'session Mapping },
     /// The payload stays in host memory.
@@ -53,7 +56,7 @@ pub(crate) struct Session<'session> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Received {
     pub(crate) stripe: Stripe,
-    /// Bytes of the TCP stream that lie in the buffer, and that arrived in host memory.
+    /// Bytes of the stream that lie in the buffer, and that arrived in host memory.
     pub(crate) fragment_bytes: u64,
     pub(crate) linear_bytes: u64,
     /// Fragments received.
@@ -75,10 +78,11 @@ impl Session<'_> {
     /// Receives a connection to its end. `announce` is told the header as soon as it is known.
     pub(crate) fn receive(&self, socket: TcpStream, announce: impl FnMut(&Header)) -> Result<Received> {
         let reader = StripeReader::new(self.look, self.output.clone());
-        let from_buffer = matches!(self.way, Way::Device { .. });
+        let from_buffer = matches!(self.way, Way::Device { .. } | Way::Rdma { .. });
         let taker = Taker::new(reader, announce, self.gatherer, from_buffer);
         match self.way {
             Way::Device { binding, mapping } => self.receive_device(socket, binding, mapping, taker),
+            Way::Rdma { receiver, mapping } => self.receive_rdma(socket, receiver, mapping, taker),
             // What is gathered goes to its place at once.
             Way::Copy { mapping } => {
                 self.receive_host(socket, Some(mapping).filter(|_| self.gatherer.is_none()), taker)

@@ -6,6 +6,7 @@ mod cost;
 mod gather;
 mod listener;
 mod output;
+mod rdma;
 mod stripe;
 mod summary;
 mod taker;
@@ -18,13 +19,14 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use devmem_backends::find;
 use devmem_provider::dma_buf::Access;
-use devmem_provider::{PageSize, Provider, Request};
+use devmem_provider::{Buffer, PageSize, Provider, Request};
 use devmem_receive::nic;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::{Pages, ReceiveOptions};
 use crate::digest::DigestKind;
-use crate::witness::{Witness, can_be_touched};
+use crate::rdma::Receiver;
+use crate::witness::{Watched, Witness, can_be_touched};
 use connection::Session;
 use gather::{GatherSummary, Gatherer};
 use listener::ReservedPort;
@@ -56,7 +58,8 @@ pub(crate) fn run(options: &ReceiveOptions) -> Result<()> {
     }
     let gatherer = Gatherer::choose(options, &provider, &*buffer)?;
     let prepared = Prepared::choose(options, &*buffer)?;
-    let summary = receive(options, &*provider, port, output.as_ref(), witness, prepared, gatherer.as_ref())?;
+    let memory = (&*provider, &*buffer);
+    let summary = receive(options, memory, port, output.as_ref(), witness, prepared, gatherer.as_ref())?;
     if let Some(output) = output
         && summary.sha256_match != Some(false)
     {
@@ -90,7 +93,7 @@ fn request(options: &ReceiveOptions) -> Request {
 
 fn receive(
     options: &ReceiveOptions,
-    provider: &dyn Provider,
+    (provider, buffer): (&dyn Provider, &dyn Buffer),
     port: ReservedPort,
     output: Option<&Output>,
     mut witness: Option<Witness>,
@@ -99,10 +102,15 @@ fn receive(
 ) -> Result<Summary> {
     let mapping = prepared.dma_buf.map(Access::ReadWrite)?;
     if let Some(witness) = &mut witness {
-        witness.watch(&prepared.dma_buf, options.listen.port())?;
+        let watched = match prepared.region() {
+            Some(_) => Watched::Rdma,
+            None => Watched::TcpPort(options.listen.port()),
+        };
+        witness.watch(&prepared.dma_buf, watched)?;
     }
+    let receiver = prepared.region().map(|(domain, region)| Receiver::new(domain, region, buffer));
     let session = Session {
-        way: prepared.way(&mapping),
+        way: prepared.way(&mapping, receiver.as_ref()),
         buffer_bytes: prepared.dma_buf.size(),
         // What is gathered is looked at where it ends.
         look: !options.discard && gatherer.is_none(),
@@ -119,6 +127,7 @@ fn receive(
     let gathered = gatherer.and_then(Gatherer::touchable_file);
     let ground_truth = witness.as_mut().map(|witness| witness.ground_truth(gathered)).transpose()?;
     drop(session);
+    drop(receiver);
     drop(mapping);
     summarise(options, provider, prepared, &totals, gather.unwrap_or_default(), ground_truth)
 }
@@ -165,6 +174,8 @@ fn summarise(
         region_before: prepared.before.region.clone(),
         region_after: prepared.after.region.clone(),
         residency_evidence: prepared.after.evidence.clone(),
+        peer_to_peer: prepared.peer_to_peer.as_ref().map(|(verdict, _)| *verdict),
+        peer_to_peer_reason: prepared.peer_to_peer.as_ref().map(|(_, reason)| reason.clone()),
         nic_restored: None,
         ground_truth,
         cpu_copied_bytes: totals.placed().by_cpu,

@@ -18,7 +18,7 @@ const MEBIBYTE: f64 = (1 << 20) as f64;
 /// Keys are only ever added.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
-    /// Bytes of the TCP streams: the file, and the headers and digests of its stripes.
+    /// Bytes of the streams: the file, and the headers and digests of its stripes.
     pub(crate) bytes: u64,
     /// The size of the file.
     pub(crate) file_bytes: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Summary {
     /// Processor time of the receiving threads per MiB, in milliseconds, for all that they did: without looking at the
     /// payload (`--discard`) that of receiving.
     pub(crate) cpu_milliseconds_per_mib: f64,
-    /// The way the payload took: devmem-tcp, zcrx, copy or host.
+    /// The way the payload took: devmem-tcp, zcrx, rdma, copy or host.
     pub(crate) path: &'static str,
     /// Why, where the tool chose.
     pub(crate) path_reason: Option<String>,
@@ -60,7 +60,7 @@ pub(crate) struct Summary {
     pub(crate) provider: String,
     /// The size of the buffer.
     pub(crate) buffer_bytes: u64,
-    /// The NIC.
+    /// The NIC, or the RDMA device.
     pub(crate) nic: Option<String>,
     /// The bound queues.
     pub(crate) queues: Vec<u32>,
@@ -72,6 +72,10 @@ pub(crate) struct Summary {
     pub(crate) region_after: Option<String>,
     /// What that was seen by.
     pub(crate) residency_evidence: String,
+    /// On the path rdma: what the kernel's rule says of the way from the device to the provider's memory, reachable,
+    /// not-reachable or unknown, and why. Null on other paths, and where the memory belongs to no PCI function.
+    pub(crate) peer_to_peer: Option<&'static str>,
+    pub(crate) peer_to_peer_reason: Option<String>,
     /// Whether the NIC's settings are as they were; null if none were changed.
     pub(crate) nic_restored: Option<bool>,
     /// Where the lab saw the payload go; null where no lab watches.
@@ -261,8 +265,11 @@ impl fmt::Display for Summary {
         self.gather.write(f, self.cpu_copied_bytes)?;
         self.write_digests(f)?;
         write!(f, "path       {}", self.path)?;
-        if let (Some(nic), false) = (&self.nic, self.queues.is_empty()) {
-            write!(f, " on {nic} queues {:?}", self.queues)?;
+        if let Some(nic) = &self.nic {
+            write!(f, " on {nic}")?;
+        }
+        if !self.queues.is_empty() {
+            write!(f, " queues {:?}", self.queues)?;
         }
         if let Some(reason) = &self.path_reason {
             write!(f, ", because {reason}")?;
@@ -277,6 +284,9 @@ impl fmt::Display for Summary {
             self.residency_after,
             self.residency_evidence
         )?;
+        if let Some(reason) = &self.peer_to_peer_reason {
+            writeln!(f, "way        {reason}")?;
+        }
         write!(f, "cost       {:.2} system calls per MiB", self.syscalls_per_mib)?;
         if let Some(measured) = self.measured_syscalls_per_mib {
             write!(f, " ({measured:.2} with verification, counted by the kernel)")?;

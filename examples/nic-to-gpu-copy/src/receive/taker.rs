@@ -64,6 +64,16 @@ impl<'session, F: FnMut(&Header)> Taker<'session, F> {
         self.gathering.as_mut().map_or(Ok(Ticket::NONE), StripeGather::submit)
     }
 
+    /// Takes bytes that lie in the buffer. They must stay there until the copy whose ticket is returned is completed.
+    pub(super) fn take_extent(&mut self, extent: Extent, mapping: &Mapping) -> Result<Ticket> {
+        let mut access = None;
+        self.take_fragment(extent, mapping, &mut access)?;
+        if let Some(access) = access {
+            access.finish()?;
+        }
+        self.gathering.as_mut().map_or(Ok(Ticket::NONE), StripeGather::submit)
+    }
+
     /// Takes bytes that arrived in host memory.
     pub(super) fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {

@@ -24,6 +24,8 @@ pub(crate) struct Filter {
     pub(crate) nic: Option<usize>,
     /// Only packets of TCP to this port.
     pub(crate) tcp_destination_port: Option<u16>,
+    /// Only what RDMA devices write.
+    pub(crate) rdma_only: bool,
 }
 
 /// Counts of payload bytes.
@@ -172,13 +174,14 @@ impl GroundTruth {
         let port_fits = filter.tcp_destination_port.is_none_or(|only| tcp_port == Some(only));
         let place = Place::of(nic, headers, bytes);
         let receiver = Receiver::Nic(nic);
-        Account { counted: nic_fits && port_fits, receiver, place, pieces: Vec::new() }
+        let counted = nic_fits && port_fits && !filter.rdma_only;
+        Account { counted, receiver, place, pieces: Vec::new() }
     }
 
     /// Opens the account of what an RDMA device writes: a message, an RDMA write of another, or its own read.
     pub(crate) fn open_rdma(&self, device: usize) -> Account {
         let filter = lock(&self.state).filter;
-        let counted = filter == Filter::default();
+        let counted = filter.nic.is_none() && filter.tcp_destination_port.is_none();
         Account { counted, receiver: Receiver::Rdma(device), place: None, pieces: Vec::new() }
     }
 
@@ -369,9 +372,15 @@ mod tests {
         assert_eq!((report.total.device_window_bytes, report.total.repeated_bytes), (20, 0));
         assert_eq!(report.rdma[1].devices, BTreeMap::from([("gpu0".to_owned(), 20)]));
         assert_eq!((&report.rdma[0], &report.nics[0]), (&Counts::default(), &Counts::default()));
-        truth.start(Filter { nic: Some(0), tcp_destination_port: None });
+        truth.start(Filter { nic: Some(0), ..Filter::default() });
         write();
         assert_eq!(truth.report(&bus).total, Counts::default(), "not of that NIC");
+        truth.start(Filter { rdma_only: true, ..Filter::default() });
+        write();
+        let mut account = open(&truth, 0, 5201);
+        space.write_telling(0, &[1; 10], |page, bytes| account.wrote(page, bytes)).unwrap();
+        truth.close(account);
+        assert_eq!(truth.report(&bus).total.device_window_bytes, 10, "not of the NIC");
     }
 
     #[test]
@@ -381,7 +390,7 @@ mod tests {
         bus.place_window(&window, Some(0), 0..PAGE_SIZE);
         let space = bus.address_space();
         let truth = GroundTruth::new(2, 1);
-        truth.start(Filter { nic: Some(0), tcp_destination_port: Some(80) });
+        truth.start(Filter { nic: Some(0), tcp_destination_port: Some(80), rdma_only: false });
         for (nic, port) in [(0, 80), (1, 80), (0, 81)] {
             let mut account = open(&truth, nic, port);
             space.write_telling(0, &[1; 10], |page, bytes| account.wrote(page, bytes)).unwrap();

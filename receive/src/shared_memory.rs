@@ -2,13 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-
-use super::refill::RefillMemory;
-use super::uapi::{CopyStatistics, RefillEntry, RefillOffsets};
 
 /// Memory of this process that the kernel and devices write to as well. It is only touched through atomics and
 /// volatile copies.
@@ -29,17 +26,6 @@ unsafe impl Sync for SharedMemory {}
 /// A part of shared memory is wanted that it does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfBounds;
-
-/// A [`RefillEntry`] in shared memory.
-#[repr(C)]
-#[derive(Debug)]
-struct SharedEntry {
-    offset: AtomicU64,
-    length: AtomicU32,
-    padding: AtomicU32,
-}
-
-const _: () = assert!(size_of::<SharedEntry>() == size_of::<RefillEntry>());
 
 impl SharedMemory {
     /// Zeroed memory; with `huge` of huge pages of the default size, of which `length` must be a multiple.
@@ -66,7 +52,7 @@ impl SharedMemory {
         self.length
     }
 
-    fn part<T>(&self, offset: usize) -> Result<NonNull<T>, OutOfBounds> {
+    pub(crate) fn part<T>(&self, offset: usize) -> Result<NonNull<T>, OutOfBounds> {
         let end = offset.checked_add(size_of::<T>()).ok_or(OutOfBounds)?;
         if end > self.length || !offset.is_multiple_of(align_of::<T>()) {
             return Err(OutOfBounds);
@@ -75,7 +61,7 @@ impl SharedMemory {
         Ok(unsafe { self.start.add(offset) }.cast())
     }
 
-    fn u64(&self, offset: usize) -> Result<&AtomicU64, OutOfBounds> {
+    pub(crate) fn u64(&self, offset: usize) -> Result<&AtomicU64, OutOfBounds> {
         // SAFETY: the part is mapped, writable and aligned, lives as long as `self`, and is accessed only
         // atomically by this process.
         self.part(offset).map(|part| unsafe { part.as_ref() })
@@ -108,6 +94,35 @@ impl SharedMemory {
         }
         Ok(())
     }
+
+    /// Copies bytes in while a device may be reading others.
+    #[cfg(any(test, feature = "rdma-core"))]
+    pub(crate) fn copy_from(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        let end = offset.checked_add(bytes.len()).ok_or(OutOfBounds)?;
+        if end > self.length {
+            return Err(OutOfBounds);
+        }
+        // SAFETY: the range lies within the mapping, as was just checked.
+        let target = unsafe { self.start.add(offset) }.as_ptr();
+        let aligned = target.cast::<u64>().is_aligned();
+        let (words, rest) = bytes.as_chunks::<8>();
+        let whole = size_of_val(words);
+        for (at, word) in words.iter().enumerate() {
+            // SAFETY: as above, and the writes of words are aligned.
+            unsafe {
+                if aligned {
+                    target.cast::<u64>().add(at).write_volatile(u64::from_ne_bytes(*word));
+                } else {
+                    (0..8).for_each(|byte| target.add(at * 8 + byte).write_volatile(word[byte]));
+                }
+            }
+        }
+        for (at, byte) in rest.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { target.add(whole + at).write_volatile(*byte) };
+        }
+        Ok(())
+    }
 }
 
 impl Drop for SharedMemory {
@@ -119,69 +134,10 @@ impl Drop for SharedMemory {
     }
 }
 
-/// The refill ring in memory that is shared with the kernel.
-#[derive(Debug)]
-pub(crate) struct RefillRegion {
-    memory: SharedMemory,
-    head: NonNull<AtomicU32>,
-    tail: NonNull<AtomicU32>,
-    entries: NonNull<SharedEntry>,
-    count: u32,
-}
-
-// SAFETY: the pointers lead into the memory that the value owns, which may be sent and shared.
-unsafe impl Send for RefillRegion {}
-// SAFETY: as above.
-unsafe impl Sync for RefillRegion {}
-
-impl RefillRegion {
-    /// The ring of `count` entries, a power of two, at the places that the kernel said.
-    pub(crate) fn new(memory: SharedMemory, offsets: RefillOffsets, count: u32) -> Result<Self, OutOfBounds> {
-        let head = memory.part(offsets.head as usize)?;
-        let tail = memory.part(offsets.tail as usize)?;
-        let first = offsets.entries as usize;
-        let entries = memory.part(first)?;
-        let bytes = (count as usize).checked_mul(size_of::<SharedEntry>()).ok_or(OutOfBounds)?;
-        if !count.is_power_of_two() || first.checked_add(bytes).is_none_or(|end| end > memory.length()) {
-            return Err(OutOfBounds);
-        }
-        Ok(Self { memory, head, tail, entries, count })
-    }
-
-    /// The statistics that the kernel keeps at an offset.
-    pub(crate) fn copy_statistics(&self, offset: usize) -> Result<CopyStatistics, OutOfBounds> {
-        Ok(CopyStatistics {
-            count: self.memory.u64(offset)?.load(Ordering::Relaxed),
-            bytes: self.memory.u64(offset + size_of::<u64>())?.load(Ordering::Relaxed),
-        })
-    }
-}
-
-impl RefillMemory for RefillRegion {
-    type Position = AtomicU32;
-
-    fn head(&self) -> &AtomicU32 {
-        // SAFETY: a part of the memory that `self` owns, which is accessed only atomically.
-        unsafe { self.head.as_ref() }
-    }
-
-    fn tail(&self) -> &AtomicU32 {
-        // SAFETY: as above.
-        unsafe { self.tail.as_ref() }
-    }
-
-    fn write(&self, place: u32, entry: RefillEntry) {
-        // SAFETY: all entries lie within the memory, as was checked when this was made, and the place is held to
-        // their number.
-        let shared = unsafe { self.entries.add((place & (self.count - 1)) as usize).as_ref() };
-        shared.offset.store(entry.offset, Ordering::Relaxed);
-        shared.length.store(entry.length, Ordering::Relaxed);
-        shared.padding.store(entry.padding, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
@@ -195,27 +151,10 @@ mod tests {
             memory.u64(4092).is_err() && memory.u64(4096).is_err() && memory.u64(usize::MAX - 7).is_err()
         );
         assert!(memory.copy_to(4086, &mut bytes).is_err() && memory.copy_to(usize::MAX, &mut bytes).is_err());
+        memory.copy_from(4083, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]).unwrap();
+        memory.copy_to(4085, &mut bytes).unwrap();
+        assert_eq!(bytes, [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        assert!(memory.copy_from(4086, &bytes).is_err() && memory.copy_from(usize::MAX, &bytes).is_err());
         assert_eq!(SharedMemory::allocate(0, false).unwrap_err(), Errno::EINVAL);
-    }
-
-    #[test]
-    fn a_refill_ring_outside_of_its_region_is_refused() {
-        let region =
-            |offsets, count| RefillRegion::new(SharedMemory::allocate(4096, false).unwrap(), offsets, count);
-        let offsets = RefillOffsets { head: 0, tail: 4, entries: 64, ..RefillOffsets::default() };
-        let ring = region(offsets, 128).unwrap();
-        ring.write(1, RefillEntry { offset: 3, length: 4, padding: 0 });
-        assert_eq!(ring.memory.u64(64 + 16).unwrap().load(Ordering::Relaxed), 3);
-        assert!(
-            region(offsets, 256).is_err() && region(offsets, 3).is_err() && region(offsets, 1 << 31).is_err()
-        );
-        for wrong in [
-            RefillOffsets { head: 4094, ..offsets },
-            RefillOffsets { tail: 2, ..offsets },
-            RefillOffsets { entries: 4092, ..offsets },
-            RefillOffsets { entries: !7, ..offsets },
-        ] {
-            assert!(region(wrong, 1).is_err(), "{wrong:?}");
-        }
     }
 }
