@@ -35,7 +35,12 @@ mod tests {
         let bytes = |driver| i128::try_from(for_context(driver).len()).unwrap();
         Header::new("rdma/efa-abi.h")
             .value("sizeof(struct efa_ibv_alloc_ucontext_cmd)", bytes(driver::EFA))
+            // The bits have one name in older headers and another in newer ones.
             .value("EFA_ALLOC_UCONTEXT_CMD_COMP_TX_BATCH | EFA_ALLOC_UCONTEXT_CMD_COMP_MIN_SQ_WR", 3)
+            .value(
+                "EFA_ALLOC_UCONTEXT_CMD_SUPP_CAPS_TX_BATCH | EFA_ALLOC_UCONTEXT_CMD_SUPP_CAPS_MIN_SQ_WR",
+                3,
+            )
             .assert();
         Header::new("rdma/mlx5-abi.h")
             .value("sizeof(struct mlx5_ib_alloc_ucontext_req_v2)", bytes(driver::MLX5))
