@@ -6,10 +6,10 @@ use devmem_provider::{DmaBuf, Error, Result};
 use io_uring::{IoUring, cqueue, squeue};
 use nix::errno::Errno;
 
-use super::shared_memory::SharedMemory;
 use super::sys;
 use super::uapi::{AREA_DMABUF, Area, Queue, REGION_USER};
 use crate::nic::Nic;
+use crate::shared_memory::SharedMemory;
 
 /// The room of the refill ring's region, in bytes: for 256 entries behind their header.
 const REGION_BYTES: usize = 8192;
