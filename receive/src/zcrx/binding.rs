@@ -135,8 +135,25 @@ impl Importer for Zcrx {
     }
 
     fn attach(&mut self, dma_buf: &DmaBuf) -> Result<Binding> {
-        let queue = self.register(Area::DmaBuf(dma_buf.try_clone()?))?;
+        let queue = self
+            .register(Area::DmaBuf(dma_buf.try_clone()?))
+            .map_err(|error| beside_others(error, dma_buf))?;
         Ok(Binding { queue, dma_buf: Some(dma_buf.try_clone()?) })
+    }
+}
+
+/// The kernel has no word for a buffer that the exporter cannot move because another importer has pinned it: where
+/// nothing else explains `EINVAL` and somebody else is attached, that is why.
+fn beside_others(error: Error, dma_buf: &DmaBuf) -> Error {
+    let has_others = || dma_buf.attached().devices().is_some_and(|devices| !devices.is_empty());
+    if BindRefusal::of(&error) != Some(BindRefusal::NotUsable) || !has_others() {
+        return error;
+    }
+    let refusal = BindRefusal::ExporterRefusedMapping;
+    let error = error.with_kind(refusal.kind()).because(refusal.to_string()).with_source(refusal);
+    match refusal.remedy() {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn zero_copy_receive_does_the_same() -> Outcome {
     let alone = Pin::new(&mut domain, &*buffer, Require::DeviceLocal)?;
     region(0)?.is_in(Residency::DeviceLocal)?;
     let error = Zcrx::on(&nic).attach(&buffer.export()?).err().ok_or("it was registered")?;
+    ensure!(BindRefusal::of(&error) == Some(BindRefusal::ExporterRefusedMapping), "{error}");
     println!("    {error}");
     is_in(&*buffer, Residency::DeviceLocal)?;
     drop(alone);

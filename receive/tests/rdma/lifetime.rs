@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use devmem_provider::{Buffer, Change, Pin, PinnedBuffer, Require, Residency};
-use devmem_receive::rdma::{Event, Registration};
+use devmem_receive::rdma::{Device, Event, ProtectionDomain, Registration};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use crate::harness::{self, Actor, Failure, Outcome, Role, ensure};
-use crate::setup::{SIZE, domain, is_in, provider, vram};
+use crate::setup::{DEVICE, SIZE, domain, is_in, provider, vram};
 use crate::witness::{region, regions};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,6 +103,35 @@ pub(crate) fn a_child_does_not_end_a_pin() -> Outcome {
     drop(pin);
     drop(domain);
     ensure!(regions(0)?.is_empty(), "a region is left");
+    Ok(())
+}
+
+/// `efa` waits for its users when it is unbound: what is pinned stays so until everything of the device is dropped.
+pub(crate) fn an_rdma_device_that_is_unbound_waits_for_its_users() -> Outcome {
+    let device = Device::find(DEVICE)?;
+    let address = device.pci.ok_or("no PCI address")?.to_string();
+    let buffer = vram(SIZE)?;
+    let mut domain = domain()?;
+    let mut events = domain.events()?;
+    let pin = Pin::new(&mut domain, &*buffer, Require::DeviceLocal)?;
+    let before = region(0)?;
+    let driver = Path::new("/sys/bus/pci/drivers/efa");
+    let unbinding = {
+        let address = address.clone();
+        std::thread::spawn(move || fs::write(driver.join("unbind"), address))
+    };
+    std::thread::sleep(Duration::from_millis(500));
+    ensure!(!unbinding.is_finished(), "the device is gone with a region");
+    ensure!(region(0)? == before, "{:?} instead of {before:?}", region(0)?);
+    println!("    event meanwhile: {:?}", events.next_event()?);
+    drop((pin, domain, events));
+    unbinding.join().map_err(|_| "the thread panicked")??;
+    ensure!(Device::find(DEVICE).is_err(), "the device is still there");
+    ensure!(ProtectionDomain::open(&device).is_err(), "a device that is gone was opened");
+    is_in(&*buffer, Residency::DeviceLocal)?;
+    fs::write(driver.join("bind"), &address)?;
+    ensure!(Device::find(DEVICE)? == device, "it came back as {:?}", Device::find(DEVICE)?);
+    drop(Pin::new(&mut crate::setup::domain()?, &*buffer, Require::DeviceLocal)?);
     Ok(())
 }
 

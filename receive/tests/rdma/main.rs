@@ -62,6 +62,7 @@ pub(crate) const WITH_PATH: &[Test] = tests![
         any_order_of_dropping,
         a_killed_process_leaves_nothing,
         a_child_does_not_end_a_pin,
+        an_rdma_device_that_is_unbound_waits_for_its_users,
         a_gpu_that_is_unbound_is_told,
     },
 ];
