@@ -8,7 +8,7 @@ use devmem_provider::Result;
 
 use crate::isolation::Assignment;
 use crate::nic_under_test::{Family, NicUnderTest};
-use crate::path::{DevmemTcp, ReceivePath};
+use crate::path::{self, ReceivePath};
 use crate::peer::PeerChoice;
 use crate::rdma_device::RdmaDevice;
 
@@ -36,7 +36,7 @@ pub struct Environment {
     /// Whether checks may take devices away from the machine and bring them back: what else uses these devices is
     /// disturbed.
     pub disruptive: bool,
-    /// The receive paths: devmem TCP if nothing else is said.
+    /// The receive paths: all of them if nothing else is said. Checks of one that the kernel lacks are skipped.
     pub paths: Vec<Arc<dyn ReceivePath>>,
 }
 
@@ -62,7 +62,7 @@ impl Default for Environment {
             rdma: None,
             peer: None,
             disruptive: false,
-            paths: vec![Arc::new(DevmemTcp)],
+            paths: path::all(),
         }
     }
 }

@@ -18,6 +18,8 @@ struct Known {
     until: Option<(u32, u32)>,
     /// Whether it shows every time. If not, as where it takes a race, a pass says nothing.
     always: bool,
+    /// What its reason contains; another failure of the check is not known.
+    symptom: &'static str,
     /// What the driver does, and where that is seen: a source file of the kernel or a report.
     reason: &'static str,
 }
@@ -41,8 +43,11 @@ pub(crate) struct Drivers<'run> {
 
 const KNOWN: &[Known] = &[
     gve_stalls("receive::more_than_the_buffer"),
+    gve_stalls("receive::slow_reader"),
+    gve_stalls("receive::link_down_and_up"),
     gve_stalls("tokens::exhaustion_and_recovery"),
     gve_stalls("tokens::any_order"),
+    gve_stalls("performance::rate"),
 ];
 
 const fn gve_stalls(check: &'static str) -> Known {
@@ -52,6 +57,7 @@ const fn gve_stalls(check: &'static str) -> Known {
         since: None,
         until: Some((7, 2)),
         always: false,
+        symptom: "cannot wait for data: nothing arrived for ",
         reason: "gve never fills a receive queue again that has run out of memory, for want of an interrupt (mended by \
                  \"gve: fix Rx queue stall on alloc failure\", \
                  https://lore.kernel.org/r/20260701005341.3699161-1-hramamurthy@google.com)",
@@ -76,7 +82,7 @@ fn apply(list: &[Known], entry: &mut Entry, drivers: Drivers<'_>, kernel: Option
     };
     let Some(known) = list.iter().find(is_meant) else { return };
     match entry.verdict {
-        Verdict::Fail => {
+        Verdict::Fail if entry.reason.as_deref().unwrap_or_default().contains(known.symptom) => {
             let seen = entry.reason.take().unwrap_or_default();
             entry.verdict = Verdict::Known;
             entry.reason = Some(format!("{}: {seen}", known.reason));
@@ -107,6 +113,7 @@ mod tests {
         since: Some((6, 12)),
         until: Some((7, 3)),
         always: true,
+        symptom: "",
         reason: "drivers/gpu/drm/test.c exports anew",
     }];
 
@@ -144,6 +151,20 @@ mod tests {
             let mut entry = Entry::stand_in("export::same_object_again", found);
             apply(RACE, &mut entry, Drivers { provider: "test", nic: Some(nic) }, version("7.2.12"));
             assert_eq!(entry.verdict, expected);
+        }
+    }
+
+    #[test]
+    fn another_failure_than_the_known_one_is_not_excused() {
+        const LIST_OF_SYMPTOM: &[Known] = &[Known { symptom: "another inode", ..LIST[0] }];
+        for (reason, expected) in
+            [("it has another inode now", Verdict::Known), ("it is shorter", Verdict::Fail)]
+        {
+            let mut entry = Entry::stand_in("export::same_object_again", Verdict::Fail);
+            entry.reason = Some(reason.to_owned());
+            let drivers = Drivers { provider: "test", nic: None };
+            apply(LIST_OF_SYMPTOM, &mut entry, drivers, version("7.2.12"));
+            assert_eq!(entry.verdict, expected, "{reason}");
         }
     }
 

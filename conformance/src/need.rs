@@ -9,6 +9,7 @@ use devmem_receive::nic::Support;
 use devmem_receive::rdma::AccessFlags;
 
 use crate::context::{Context, no_nic, no_peer};
+use crate::path::{Feature, ReceivePath};
 use crate::rdma_device::no_rdma_device;
 use crate::verdict::Skip;
 
@@ -24,6 +25,8 @@ pub enum Need {
     SyncFile,
     /// A NIC that can receive into device memory. Checks with this need are done for each receive path.
     Nic,
+    /// A receive path that has this. Goes with [`Nic`](Self::Nic).
+    Path(Feature),
     /// An RDMA device that makes memory regions of DMA-bufs.
     Rdma,
     /// A machine that sends to it.
@@ -55,6 +58,11 @@ impl Need {
             }
             Self::Capability(_) | Self::Lack(_) => Ok(()),
             Self::Nic => can_receive(context),
+            Self::Path(feature) => match context.path() {
+                Ok(path) if path.has(feature) => Ok(()),
+                Ok(path) => Err(feature.missing_in(path.name())),
+                Err(_) => Err(no_nic()),
+            },
             Self::Rdma => can_register(context),
             Self::Peer => match context.environment().peer {
                 Some(_) => Ok(()),
@@ -98,6 +106,7 @@ impl fmt::Display for Need {
             Self::Lack(unwanted) => write!(f, "no {}", names(*unwanted)),
             Self::SyncFile => f.write_str("sync_files in the kernel"),
             Self::Nic => f.write_str("a NIC that can receive into device memory"),
+            Self::Path(feature) => write!(f, "a receive path with {feature}"),
             Self::Rdma => f.write_str("an RDMA device that registers DMA-bufs"),
             Self::Peer => f.write_str("a machine that sends"),
             Self::Proc => f.write_str("/proc"),
@@ -106,9 +115,12 @@ impl fmt::Display for Need {
     }
 }
 
-/// Whether the NIC can receive, as far as that is seen without changing anything.
+/// Whether kernel and NIC can receive by the path, as far as that is seen without changing anything.
 fn can_receive(context: &Context<'_>) -> Result<(), Skip> {
     let nic = context.environment().nic.as_ref().ok_or_else(no_nic)?;
+    if let Some(lack) = context.path().ok().and_then(ReceivePath::lack) {
+        return Err(lack);
+    }
     let refused = |error: devmem_provider::Error| Skip {
         reason: error.to_string(),
         found_by: error.operation().to_owned(),

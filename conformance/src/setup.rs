@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devmem_provider::dma_buf::{Access, Mapping};
 use devmem_provider::{Buffer, Pin, Request, Require};
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::nic::{Flow, Plan, Prepared, Queues};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::context::Context;
@@ -159,8 +160,17 @@ pub(crate) fn accepted(listener: &TcpListener) -> Result<TcpStream, Stop> {
 /// there is.
 pub(crate) fn is_ready(socket: &impl AsFd, limit: Duration) -> Result<bool, Stop> {
     let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(limit.as_millis()).unwrap_or(PollTimeout::MAX);
-    Ok(poll(&mut ready, timeout).map_err(std::io::Error::from)? == 1)
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
+        match poll(&mut ready, timeout) {
+            Ok(count) => return Ok(count == 1),
+            // A ring of io_uring that is being closed interrupts the threads that have used it.
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(std::io::Error::from(errno).into()),
+        }
+    }
 }
 
 /// A connection, and how far it was read.

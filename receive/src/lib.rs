@@ -53,6 +53,7 @@ pub mod ethtool;
 pub mod netdev;
 pub mod netlink;
 pub mod nic;
+mod parked_packets;
 pub mod path;
 pub mod rdma;
 mod shared_memory;

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
 use crate::need::Need;
+use crate::path::Holder;
 use crate::setup::{Setup, pin};
 use crate::verdict::{Finding, Outcome, Stop};
 
@@ -71,8 +72,12 @@ impl Use {
         };
         Ok(Self {
             descriptors: descriptors()?,
-            bound_queues: queues.iter().filter(|queue| queue.dmabuf.is_some()).count(),
-            page_pools: pools.iter().filter(|pool| pool.dmabuf.is_some()).map(|pool| pool.id).collect(),
+            bound_queues: queues.iter().filter(|queue| Holder::of_queue(queue).is_some()).count(),
+            page_pools: pools
+                .iter()
+                .filter(|pool| Holder::of_pool(pool).is_some())
+                .map(|pool| pool.id)
+                .collect(),
         })
     }
 

@@ -68,6 +68,8 @@ pub(super) enum Format {
 pub(super) enum PathName {
     /// devmem TCP.
     DevmemTcp,
+    /// io_uring zero-copy receive.
+    Zcrx,
 }
 
 #[derive(Debug, Args)]
@@ -95,7 +97,7 @@ pub(super) struct RunOptions {
     /// The file of the key that the peer has as well.
     #[arg(long, value_name = "FILE", requires = "peer")]
     pub(super) key: Option<PathBuf>,
-    /// The receive path; may be repeated. By default all.
+    /// The receive path; may be repeated. By default all; checks of one that the kernel lacks are skipped.
     #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
     pub(super) paths: Vec<PathName>,
     /// Also take the NIC and the provider's device away from the machine and bring them back.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use devmem_backends::discover;
-use devmem_conformance::path::{DevmemTcp, ReceivePath};
+use devmem_conformance::path::{DevmemTcp, ReceivePath, Zcrx};
 use devmem_conformance::peer::PeerChoice;
 use devmem_conformance::rdma_device::RdmaDevice;
 use devmem_conformance::report::{self, Entry};
@@ -107,13 +107,16 @@ fn environment(options: &RunOptions, provider: &str, rdma: Option<&Device>) -> E
     }
     environment.nic = Some(nic);
     if !options.paths.is_empty() {
-        environment.paths = options
-            .paths
-            .iter()
-            .map(|PathName::DevmemTcp| -> Arc<dyn ReceivePath> { Arc::new(DevmemTcp) })
-            .collect();
+        environment.paths = options.paths.iter().map(|&name| path(name)).collect();
     }
     environment
+}
+
+fn path(name: PathName) -> Arc<dyn ReceivePath> {
+    match name {
+        PathName::DevmemTcp => Arc::new(DevmemTcp),
+        PathName::Zcrx => Arc::new(Zcrx),
+    }
 }
 
 fn providers(options: &RunOptions) -> Result<Vec<Arc<dyn Provider>>> {

@@ -23,9 +23,6 @@ pub(super) struct FaultyIncoming {
 impl FaultyIncoming {
     /// `inner` with `fault`; `socket` is the same connection.
     pub(super) fn new(inner: Box<dyn Incoming>, socket: TcpStream, fault: Fault) -> Self {
-        if fault == Fault::KeepsConnection {
-            std::mem::forget(socket.try_clone());
-        }
         Self { inner, fault, kept: Vec::new(), ended: false, socket }
     }
 
@@ -69,6 +66,32 @@ impl FaultyIncoming {
             Fault::OutsideBuffer => place.offset += 1 << 40,
             _ => place.length += 1,
         }
+    }
+}
+
+impl Drop for FaultyIncoming {
+    fn drop(&mut self) {
+        if self.fault == Fault::KeepsConnection {
+            std::mem::forget(std::mem::replace(&mut self.inner, Box::new(Nowhere)));
+        }
+    }
+}
+
+/// What stands in the place of a connection that was given up.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Incoming for Nowhere {
+    fn next(&mut self) -> Result<Option<Vec<Piece>>> {
+        Ok(None)
+    }
+
+    fn release(&mut self, _places: &[Place]) -> Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -124,6 +147,14 @@ impl Incoming for FaultyIncoming {
             Err(_) if self.fault == Fault::SwallowsErrors => Ok(()),
             result => result,
         }
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.inner.restarts()
+    }
+
+    fn release_calls(&self) -> Option<u64> {
+        self.inner.release_calls()
     }
 
     fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {

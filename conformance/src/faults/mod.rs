@@ -4,6 +4,7 @@ mod incoming;
 mod path;
 mod provider;
 mod rdma;
+mod rings;
 mod sys;
 
 pub use path::FaultyPath;
@@ -140,12 +141,14 @@ pub enum Fault {
     IgnoresFlags,
     /// A receive takes more than there is room for.
     IgnoresLength,
-    /// Control messages that are not about payload are lost.
+    /// What the kernel tells besides payload, control messages and events, is lost.
     LosesMessages,
     /// The connection is closed both ways when the peer has sent all.
     ClosesAtEnd,
-    /// A connection that is closed stays open in the kernel.
+    /// A connection that is closed stays open in the kernel, with all that it holds.
     KeepsConnection,
+    /// Bytes are told to have been copied that were not.
+    TellsCopies,
     /// Packets of other connections are steered into the buffer as well.
     TakesOthers,
     /// Receiving never returns.
@@ -156,7 +159,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 69] = [
+    pub const ALL: [Self; 70] = [
         Self::Nameless,
         Self::WrongKind,
         Self::WrongDriver,
@@ -223,6 +226,7 @@ impl Fault {
         Self::LosesMessages,
         Self::ClosesAtEnd,
         Self::KeepsConnection,
+        Self::TellsCopies,
         Self::TakesOthers,
         Self::ReceiveHangs,
         Self::ReceiveCrashes,

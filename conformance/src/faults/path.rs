@@ -13,8 +13,10 @@ use devmem_receive::nic::Nic;
 
 use super::Fault;
 use super::incoming::{FaultyIncoming, FaultyRawSocket};
+use super::rings::{FaultyRegistered, FaultyRings};
 use super::sys::make_inheritable;
-use crate::path::{Attached, Incoming, RawSocket, ReceivePath};
+use crate::path::{Attached, Feature, Holder, Incoming, RawSocket, ReceivePath, Registered, Rings};
+use crate::verdict::Skip;
 
 /// Another receive path, with one fault put in.
 #[derive(Debug)]
@@ -34,6 +36,14 @@ impl FaultyPath {
 impl ReceivePath for FaultyPath {
     fn name(&self) -> &'static str {
         self.inner.name()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.inner.has(feature)
+    }
+
+    fn lack(&self) -> Option<Skip> {
+        self.inner.lack()
     }
 
     fn peer_to_peer(&self) -> PeerToPeer {
@@ -73,12 +83,16 @@ impl ReceivePath for FaultyPath {
             return Err(Error::new(ErrorKind::Io, "bind a DMA-buf").because("it does not like to"));
         }
         let spread = (self.fault == Fault::TakesOthers).then(|| Spread::onto(nic, queues)).transpose()?;
-        let heir = (self.fault == Fault::Inherited).then(|| heir("socket:")).transpose()?;
+        let heir = (self.fault == Fault::Inherited).then(|| heir(BINDERS)).transpose()?;
         Ok(Box::new(FaultyAttached { inner: Some(inner), fault: self.fault, _spread: spread, _heir: heir }))
     }
 
     fn raw<'socket>(&self, socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
         Some(Box::new(FaultyRawSocket::new(self.inner.raw(socket)?, self.fault)))
+    }
+
+    fn rings(&self) -> Option<Box<dyn Rings + '_>> {
+        Some(Box::new(FaultyRings::new(self.inner.rings()?, self.fault)))
     }
 }
 
@@ -87,8 +101,8 @@ impl ReceivePath for FaultyPath {
 struct Nothing;
 
 impl Attached for Nothing {
-    fn id(&self) -> u32 {
-        u32::MAX
+    fn holder(&self) -> Holder {
+        Holder::Binding(u32::MAX)
     }
 
     fn receive(&self, _socket: TcpStream, _options: StreamOptions) -> Result<Box<dyn Incoming>> {
@@ -101,7 +115,7 @@ impl Attached for Nothing {
 }
 
 #[derive(Debug)]
-struct FaultyAttached {
+pub(super) struct FaultyAttached {
     /// There until it is detached.
     inner: Option<Box<dyn Attached>>,
     fault: Fault,
@@ -110,13 +124,25 @@ struct FaultyAttached {
     _heir: Option<Child>,
 }
 
-/// A program with all files of this process whose names in `/proc` begin so.
-pub(super) fn heir(beginning: &str) -> Result<Child> {
+impl FaultyAttached {
+    /// `inner` with `fault`, if it is one of what happens later.
+    pub(super) fn new(inner: Box<dyn Attached>, fault: Fault) -> Self {
+        Self { inner: Some(inner), fault, _spread: None, _heir: None }
+    }
+}
+
+/// What binds queues of a NIC: sockets, and rings of io_uring.
+pub(super) const BINDERS: &[&str] = &["socket:", "anon_inode:[io_uring]"];
+
+/// A program with all files of this process whose names in `/proc` begin with one of these.
+pub(super) fn heir(beginnings: &[&str]) -> Result<Child> {
     let attempt = || {
         for entry in std::fs::read_dir("/proc/self/fd")? {
             let entry = entry?;
-            let is_meant = std::fs::read_link(entry.path())
-                .is_ok_and(|file| file.to_string_lossy().starts_with(beginning));
+            let is_meant = std::fs::read_link(entry.path()).is_ok_and(|file| {
+                let file = file.to_string_lossy();
+                beginnings.iter().any(|beginning| file.starts_with(beginning))
+            });
             if is_meant && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 make_inheritable(number)?;
             }
@@ -153,10 +179,10 @@ impl Drop for Spread {
 }
 
 impl Attached for FaultyAttached {
-    fn id(&self) -> u32 {
-        match self.fault {
-            Fault::WrongBinding => u32::MAX,
-            _ => self.inner.as_ref().map_or(u32::MAX, |inner| inner.id()),
+    fn holder(&self) -> Holder {
+        match &self.inner {
+            Some(inner) if self.fault != Fault::WrongBinding => inner.holder(),
+            _ => Holder::Binding(u32::MAX),
         }
     }
 
@@ -180,6 +206,10 @@ impl Attached for FaultyAttached {
             Fault::DeniesDetached => inner.detach(limit).map(|_| false),
             _ => inner.detach(limit),
         }
+    }
+
+    fn registered(&self) -> Option<Box<dyn Registered + '_>> {
+        Some(Box::new(FaultyRegistered::new(self.inner.as_ref()?.registered()?, self.fault)))
     }
 }
 

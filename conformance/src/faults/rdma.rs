@@ -83,7 +83,7 @@ impl Regions for FaultyRegions {
         if self.fault == Fault::RefusesBind {
             return Err(Error::new(ErrorKind::Io, "register a DMA-buf").because("it does not like to"));
         }
-        let heir = (self.fault == Fault::Inherited).then(|| heir("/dev/infiniband")).transpose()?;
+        let heir = (self.fault == Fault::Inherited).then(|| heir(&["/dev/infiniband"])).transpose()?;
         let keys = (region.local_key(), region.remote_key());
         let held = Arc::new(Mutex::new(Some(region)));
         if self.fault == Fault::EndsWithDomain {

@@ -17,6 +17,16 @@ pub(crate) fn send(socket: &UnixStream, descriptor: BorrowedFd<'_>) -> std::io::
 
 /// Receives one descriptor.
 pub(crate) fn receive(socket: &UnixStream) -> std::io::Result<OwnedFd> {
+    loop {
+        match receive_once(socket) {
+            // A ring of io_uring that is being closed interrupts the threads that have used it, whose receive has a time limit.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn receive_once(socket: &UnixStream) -> std::io::Result<OwnedFd> {
     let mut byte = [0];
     let mut buffers = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!([i32; 1]);

@@ -9,7 +9,7 @@ use devmem_receive::devmem::{self, BindRefusal, Binding, DevmemSocket, Parts, St
 use devmem_receive::nic::Nic;
 use devmem_receive::stream::Part;
 
-use super::{Attached, Incoming, Piece, Place, RawSocket, ReceivePath};
+use super::{Attached, Feature, Holder, Incoming, Piece, Place, RawSocket, ReceivePath};
 
 /// devmem TCP (`Documentation/networking/devmem.rst` in the kernel).
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +18,10 @@ pub struct DevmemTcp;
 impl ReceivePath for DevmemTcp {
     fn name(&self) -> &'static str {
         "devmem-tcp"
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        feature != Feature::Rings
     }
 
     /// As [`devmem::DevmemTcp`] says: the kernel attaches statically.
@@ -39,8 +43,8 @@ impl ReceivePath for DevmemTcp {
 }
 
 impl Attached for Binding {
-    fn id(&self) -> u32 {
-        Binding::id(self)
+    fn holder(&self) -> Holder {
+        Holder::Binding(self.id())
     }
 
     fn receive(&self, socket: TcpStream, options: StreamOptions) -> Result<Box<dyn Incoming>> {
@@ -71,6 +75,10 @@ impl Incoming for Stream {
 
     fn system_calls(&self) -> Option<u64> {
         Some(self.statistics().system_calls())
+    }
+
+    fn release_calls(&self) -> Option<u64> {
+        Some(self.statistics().release_calls)
     }
 
     fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {

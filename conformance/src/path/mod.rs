@@ -1,25 +1,50 @@
 //! Receive paths: the ways in which a NIC receives into a buffer, behind one interface that the checks use.
 
 mod devmem_tcp;
+mod feature;
+mod holder;
 mod raw;
+mod rings;
+mod zcrx;
 
 use std::fmt;
 use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use devmem_provider::{Attachment, DmaBuf, Error, Importer, PciAddress, PeerToPeer, Result};
+use devmem_provider::{Attachment, DmaBuf, Error, ErrorKind, Importer, PciAddress, PeerToPeer, Result};
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::nic::Nic;
 use devmem_receive::stream::Fragment;
 
+use crate::verdict::Skip;
+
 pub use devmem_tcp::DevmemTcp;
+pub use feature::Feature;
+pub use holder::Holder;
 pub use raw::{RawReceive, RawReceived, RawSocket};
+pub use rings::{Registered, Rings};
+pub use zcrx::Zcrx;
+
+/// Every receive path that there is.
+#[must_use]
+pub fn all() -> Vec<Arc<dyn ReceivePath>> {
+    vec![Arc::new(DevmemTcp), Arc::new(Zcrx)]
+}
 
 /// A way in which a NIC receives into a buffer.
 pub trait ReceivePath: fmt::Debug + Send + Sync {
     /// Its name, as reports print it: `devmem-tcp`.
     fn name(&self) -> &'static str;
+
+    /// Whether it has something that not all paths have. Checks that need what it has not are skipped.
+    fn has(&self, feature: Feature) -> bool;
+
+    /// Why this kernel does not have the path at all; `None` if it has, or if only a bind can tell.
+    fn lack(&self) -> Option<Skip> {
+        None
+    }
 
     /// See [`Importer::peer_to_peer`].
     fn peer_to_peer(&self) -> PeerToPeer;
@@ -34,16 +59,21 @@ pub trait ReceivePath: fmt::Debug + Send + Sync {
     /// What the kernel says, with what to do.
     fn attach(&self, nic: &Nic, queues: &[u32], dma_buf: &DmaBuf) -> Result<Box<dyn Attached>>;
 
-    /// A socket of any kind, to call the kernel directly. `None` for a path that has another way to receive.
+    /// A socket of any kind, to call the kernel directly. `None` without [`Feature::Socket`].
     fn raw<'socket>(&self, _socket: BorrowedFd<'socket>) -> Option<Box<dyn RawSocket + 'socket>> {
+        None
+    }
+
+    /// Its rings. `None` without [`Feature::Rings`].
+    fn rings(&self) -> Option<Box<dyn Rings + '_>> {
         None
     }
 }
 
 /// A buffer that is attached to receive queues. Dropping it detaches.
 pub trait Attached: fmt::Debug + Send {
-    /// The kernel's number for the binding.
-    fn id(&self) -> u32;
+    /// Who the kernel must say has the queues.
+    fn holder(&self) -> Holder;
 
     /// Receives a connection whose packets arrive on the queues.
     ///
@@ -58,10 +88,15 @@ pub trait Attached: fmt::Debug + Send {
     ///
     /// If the kernel cannot be asked.
     fn detach(self: Box<Self>, limit: Duration) -> Result<bool>;
+
+    /// What the kernel tells of the queue. `None` without [`Feature::Rings`].
+    fn registered(&self) -> Option<Box<dyn Registered + '_>> {
+        None
+    }
 }
 
 /// A connection that is received.
-pub trait Incoming: fmt::Debug {
+pub trait Incoming: fmt::Debug + Send {
     /// Waits for the next bytes. `None` is the end of the stream.
     ///
     /// # Errors
@@ -73,8 +108,10 @@ pub trait Incoming: fmt::Debug {
     ///
     /// # Errors
     ///
-    /// As [`next`](Self::next).
-    fn peek(&mut self) -> Result<Option<Vec<Piece>>>;
+    /// As [`next`](Self::next); [`ErrorKind::Unsupported`] without [`Feature::Socket`].
+    fn peek(&mut self) -> Result<Option<Vec<Piece>>> {
+        Err(Error::new(ErrorKind::Unsupported, "look at the next bytes").because("this path cannot"))
+    }
 
     /// Gives places back to the NIC; those that are not given back at once with the next call, or by
     /// [`flush`](Self::flush).
@@ -96,7 +133,18 @@ pub trait Incoming: fmt::Debug {
         None
     }
 
-    /// Its socket, to call the kernel directly. `None` for a path that has another way to receive.
+    /// How often the kernel stopped because it had told of more than there was room for, and was asked to go on. `None`
+    /// for a path where that cannot be.
+    fn restarts(&self) -> Option<u64> {
+        None
+    }
+
+    /// How many system calls it has made to give something back. `None` for a path that does not count them.
+    fn release_calls(&self) -> Option<u64> {
+        None
+    }
+
+    /// Its socket, to call the kernel directly. `None` without [`Feature::Socket`].
     fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {
         None
     }
@@ -171,5 +219,41 @@ impl Importer for QueuesOf<'_> {
 
     fn attach(&mut self, dma_buf: &DmaBuf) -> Result<Box<dyn Attached>> {
         self.path.attach(&self.nic, &self.queues, dma_buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_path_gives_what_it_says_that_it_has() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for path in all() {
+            let name = path.name();
+            assert_eq!(path.raw(socket.as_fd()).is_some(), path.has(Feature::Socket), "{name}");
+            assert_eq!(path.rings().is_some(), path.has(Feature::Rings), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_says_what_was_tried() {
+        for path in all() {
+            if let Some(lack) = path.lack() {
+                assert!(lack.reason.contains("not available") && !lack.found_by.is_empty(), "{lack:?}");
+                assert!(lack.remedy.is_some(), "{lack:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = all().iter().map(|path| path.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all().len());
     }
 }

@@ -126,6 +126,8 @@ fn checks(key: &str, filters: &[&str]) -> Command {
 fn run(filters: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(["run", "--provider", "udmabuf", "--nic", "eth0", "--format", "json"]);
+    // A peer sends the same to every receive path.
+    command.args(["--path", "devmem-tcp"]);
     for filter in filters {
         command.args(["--filter", filter]);
     }

@@ -32,8 +32,8 @@ done
 /// Compares ways of receiving, in one machine, in turn: into a DMA-buf by devmem TCP and by io_uring zero-copy
 /// receive, into host memory with a copy by the CPU, and into host memory alone (plain `recv`).
 ///
-/// Prints system calls per MiB, heap allocations per receive, and processor time of the receiving threads and rates
-/// as a ratio to plain `recv`. Times and rates are those of an emulated NIC and processor and say nothing about
+/// Prints system calls per MiB, heap allocations per receive, processor time of the receiving threads per MiB, and that
+/// and rates as a ratio to plain `recv`. Times and rates are those of an emulated NIC and processor and say nothing about
 /// hardware.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
@@ -113,17 +113,18 @@ impl Bench {
             self.rounds, self.size, table.connections
         );
         println!(
-            "path        syscalls/MiB  by the kernel  allocations/receive  bytes/fragment  CPU/recv  rate/recv  (MiB/s min median max)"
+            "path        syscalls/MiB  by the kernel  allocations/receive  bytes/fragment  CPU ms/MiB  CPU/recv  rate/recv  (MiB/s min median max)"
         );
         for row in &table.rows {
             println!(
-                "{:<10}  {:>12.2}  {:>13}  {:>19.2}  {:>14}  {:>8.2}  {:>9.2}  ({:.1} {:.1} {:.1})",
+                "{:<10}  {:>12.2}  {:>13}  {:>19.2}  {:>14}  {:>10.2}  {:>8.2}  {:>9.2}  ({:.1} {:.1} {:.1})",
                 row.path,
                 row.system_calls.median,
                 row.measured_system_calls
                     .map_or("unknown".to_owned(), |calls| format!("{:.2}", calls.median)),
                 row.allocations.median,
                 row.bytes_per_fragment.map_or("-".to_owned(), |bytes| format!("{bytes:.0}")),
+                row.cpu_time.median,
                 row.cpu_time.median / measure.cpu_time.median,
                 row.rate.median / measure.rate.median,
                 row.rate.minimum,

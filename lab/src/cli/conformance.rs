@@ -1,4 +1,4 @@
-//! `conformance`: every provider with every receive path, each on its real driver.
+//! `conformance`: every provider with the receive paths, each on its real driver.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, stderr};
@@ -53,7 +53,7 @@ const PARTS: [Part; 6] = [
     Part { gpus: &[], modules: &[], vulkan: true, providers: &["vulkan:llvmpipe"] },
 ];
 
-/// Checks every provider with every receive path, on machines with every emulated GPU, and writes one report.
+/// Checks every provider with a receive path or with several, on machines with every emulated GPU, and writes one report.
 ///
 /// The report is written as text, KTAP, JUnit XML, JSON and one HTML page. With --gpu, --module or --vulkan one machine
 /// with these is taken, and every provider of it checked. Exits as `devmem-conformance run` does.
@@ -64,6 +64,9 @@ pub(crate) struct Conformance {
     /// Only this provider; may be repeated
     #[arg(long = "provider", value_name = "PROVIDER")]
     providers: Vec<String>,
+    /// The receive path: devmem-tcp, zcrx; may be repeated. Both take about twice as long as one
+    #[arg(long = "path", value_name = "PATH", default_value = "devmem-tcp", value_parser = ["devmem-tcp", "zcrx"])]
+    paths: Vec<String>,
     /// Only checks whose name contains this; may be repeated. With `=` before it, the check of exactly that name
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
@@ -181,6 +184,9 @@ impl Conformance {
         let mut command = vec![GUEST_PROGRAM, "run", "--nic", "eth0", "--peer-namespace", "/run/netns/peer"];
         for provider in providers {
             command.extend(["--provider", provider]);
+        }
+        for path in &self.paths {
+            command.extend(["--path", path]);
         }
         for filter in &self.filters {
             command.extend(["--filter", filter]);

@@ -10,16 +10,13 @@ use devmem_provider::{
 
 use super::bind_refusal::BindRefusal;
 use super::options::StreamOptions;
-use super::parked_packets;
 use super::stream::Stream;
 use crate::nic::{Nic, Prepared};
+use crate::parked_packets::ParkedPackets;
 use crate::{netdev, netlink};
 
 /// How often a release is looked for.
 const RELEASE_POLL: Duration = Duration::from_millis(5);
-
-/// After how long without a release the kernel is asked to free packets that it has parked, and how often again.
-const PARKED: Duration = Duration::from_millis(200);
 
 /// Receive queues of a NIC that a DMA-buf can be bound to: the importer of devmem TCP.
 #[derive(Debug, Clone)]
@@ -154,19 +151,15 @@ impl Binding {
         let id = queues.id();
         let references = dma_buf.file_information()?.count;
         drop(queues);
-        let begin = Instant::now();
-        let deadline = begin + limit;
-        let mut parked = begin + PARKED;
+        let deadline = Instant::now() + limit;
+        let mut parked = ParkedPackets::new();
         // The page pool goes with its last page; the kernel's reference to the buffer goes a little later,
         // by a work queue (`net_devmem_dmabuf_binding_put()`).
         while has_page_pool(id)? || dma_buf.file_information()?.count >= references {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            if Instant::now() >= parked {
-                parked_packets::free();
-                parked += PARKED;
-            }
+            parked.free_if_due();
             std::thread::sleep(RELEASE_POLL);
         }
         Ok(true)

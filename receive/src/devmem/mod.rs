@@ -14,7 +14,6 @@ mod bind_refusal;
 mod binding;
 mod control_messages;
 mod options;
-mod parked_packets;
 mod parts;
 mod socket;
 mod statistics;

@@ -38,6 +38,15 @@ pub struct Capability {
     pub remedy: Option<&'static str>,
 }
 
+impl Capability {
+    /// What is said of a capability that is missing: that it is not available, why, and what was tried to find out. The
+    /// remedy is not in it.
+    #[must_use]
+    pub fn not_available(&self) -> String {
+        format!("{} is not available: {}; found by {}", self.name, self.reason, self.found_by)
+    }
+}
+
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let support = match self.support {

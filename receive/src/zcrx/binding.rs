@@ -11,10 +11,11 @@ use super::events::{self, Event};
 use super::host_memory::HostMemory;
 use super::queue::{Area, InterfaceQueue, Registration};
 use super::stream::Stream;
-use super::uapi::CopyStatistics;
+use super::uapi::{CopyStatistics, RefillEntry};
 use super::{capability, refusal};
 use crate::devmem::{BindRefusal, StreamOptions};
-use crate::nic::{Nic, Prepared};
+use crate::nic::{Capability, Nic, Prepared};
+use crate::parked_packets::ParkedPackets;
 
 /// How often a release is looked for.
 const RELEASE_POLL: Duration = Duration::from_millis(5);
@@ -101,11 +102,7 @@ impl Zcrx {
         let capabilities = capability::probe();
         // A kernel without zero-copy receive has nothing to say about the queue.
         if let Some(lack) = capabilities.lack(dma_buf) {
-            let error = error.with_kind(ErrorKind::Unsupported).because(lack.to_string());
-            return match lack.remedy {
-                Some(remedy) => error.remedy(remedy),
-                None => error,
-            };
+            return not_available(error, lack);
         }
         let refusal = refusal::reason(&self.nic, queue, dma_buf, self.registration, errno);
         let error = error.with_kind(refusal.kind()).because(refusal.to_string()).with_source(refusal);
@@ -200,6 +197,14 @@ impl Binding {
         self.queue.copy_statistics()
     }
 
+    /// Puts an entry into the refill ring as it is, for test suites: what is held is not looked at.
+    ///
+    /// The kernel skips entries that are wrong. One that names a fragment which somebody holds gives it back, so that the
+    /// NIC may overwrite it.
+    pub fn put_refill_entry(&self, entry: RefillEntry) {
+        self.queue.put_refill_entry(entry);
+    }
+
     /// Waits at most `limit` for an event. `None` if there was none.
     ///
     /// # Errors
@@ -213,7 +218,8 @@ impl Binding {
     /// Frees the queue, and waits at most `limit` until the kernel has let go of the buffer. Returns whether it has.
     ///
     /// What was not given back is taken back. While bytes wait in a socket to be received, the kernel keeps the
-    /// buffer mapped: memory must not be used for something else before.
+    /// buffer mapped: memory must not be used for something else before. Packets that the kernel has done with and has
+    /// not freed, for want of traffic, are seen to.
     ///
     /// # Errors
     ///
@@ -224,10 +230,13 @@ impl Binding {
         // The registration has one reference, our copies of the descriptor share another.
         let references = dma_buf.file_information()?.count;
         let free = self.queue.close();
+        let mut parked = ParkedPackets::new();
+        // The registration lives until the queue's page pool goes, with its last page (`io_pp_zc_destroy()`).
         while !free || dma_buf.file_information()?.count >= references {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
+            parked.free_if_due();
             std::thread::sleep(RELEASE_POLL);
         }
         Ok(true)
@@ -242,6 +251,15 @@ impl Drop for Binding {
 }
 
 impl Attachment for Binding {}
+
+/// The kernel does not have what it takes: what that is, and what was tried to find out.
+fn not_available(error: Error, lack: &Capability) -> Error {
+    let error = error.with_kind(ErrorKind::Unsupported).because(lack.not_available());
+    match lack.remedy {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
+    }
+}
 
 fn list(queues: &[u32]) -> String {
     queues.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
@@ -260,6 +278,24 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains("one queue"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_kernel_without_it_is_told_with_what_was_tried() {
+        let lack = Capability {
+            name: "zcrx",
+            support: crate::nic::Support::No,
+            reason: "the kernel does not have the request".to_owned(),
+            found_by: "IORING_REGISTER_PROBE on a ring",
+            remedy: Some("use a newer kernel"),
+        };
+        let error = not_available(Error::from_errno(Errno::EINVAL, "register a DMA-buf"), &lack);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let told = error.to_string();
+        for words in ["zcrx is not available", "IORING_REGISTER_PROBE on a ring", "EINVAL"] {
+            assert!(told.contains(words), "{told}");
+        }
+        assert_eq!(told.matches("use a newer kernel").count(), 1, "{told}");
     }
 
     #[test]

@@ -20,6 +20,10 @@
 //! | size of a fragment | up to a page | up to a receive buffer, which some drivers make larger |
 //!
 //! [`capabilities`] tells what this kernel can do, without privilege.
+//!
+//! The kernel closes a ring in the background, and interrupts for that the threads that have used it
+//! (`io_ring_exit_work()` in `io_uring/io_uring.c`): what one of them does on a socket with a time limit meanwhile may
+//! end with `EINTR`, without any signal. That is so after streams, bindings and [`capabilities`].
 
 mod binding;
 mod capability;
@@ -31,6 +35,7 @@ mod host_memory;
 mod live;
 mod parts;
 mod queue;
+mod raw_registration;
 mod receiver;
 mod refill;
 mod refill_queue;
@@ -49,6 +54,7 @@ pub use events::Event;
 pub use host_memory::HostMemory;
 pub(crate) use live::{refuse_queues, release_all_queues};
 pub use parts::Parts;
+pub use raw_registration::{RawRegistration, RawRingKind};
 pub use receiver::{Batch, ConnectionNumber, Receiver};
 pub use stream::Stream;
-pub use uapi::CopyStatistics;
+pub use uapi::{CopyStatistics, RefillEntry};

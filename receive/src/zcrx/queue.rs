@@ -244,6 +244,13 @@ impl InterfaceQueue {
         refill.publish()
     }
 
+    /// Puts an entry into the refill ring as it is.
+    pub(crate) fn put_refill_entry(&self, entry: RefillEntry) {
+        let mut refill = lock(&self.refill);
+        refill.push(entry);
+        refill.publish();
+    }
+
     /// Lets the kernel take what is in the refill ring, by a ring that has the queue under the number `id`.
     /// Returns whether everything found room then.
     pub(crate) fn flush(&self, ring: &Ring, id: u32) -> Result<bool, Errno> {

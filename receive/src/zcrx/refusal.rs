@@ -9,6 +9,7 @@ use devmem_provider::base_page_size;
 use nix::errno::Errno;
 
 use super::queue::Registration;
+use super::raw_registration::RawRegistration;
 use super::sys;
 use super::uapi;
 use crate::devmem::BindRefusal;
@@ -27,7 +28,7 @@ struct Seen {
     queue: Option<Queue>,
     /// What `bind-rx` says of the device.
     bind: Option<BindRefusal>,
-    /// Whether the kernel says that areas may be DMA-bufs.
+    /// Whether areas may be DMA-bufs, as the kernel says, or as it answers to one that is none.
     dmabuf_areas: Option<bool>,
 }
 
@@ -41,6 +42,16 @@ pub(super) fn reason(
 ) -> BindRefusal {
     let seen = if errno == Errno::EPERM { Seen::default() } else { Seen::of(nic, queue) };
     seen.reason(queue, dma_buf, registration, errno)
+}
+
+/// What the answer to a registration tells whose DMA-buf is a descriptor that is not open: a kernel that takes DMA-bufs
+/// looks at it before it looks at the queue (`io_import_dmabuf()`), one that does not knows no such area.
+fn areas_by_trying(answer: Result<(), Errno>) -> Option<bool> {
+    match answer {
+        Err(Errno::EBADF) => Some(true),
+        Err(Errno::EINVAL) => Some(false),
+        _ => None,
+    }
 }
 
 impl Seen {
@@ -59,9 +70,12 @@ impl Seen {
             receive_queues: snapshot.as_ref().map(super::super::nic::Snapshot::receive_queues),
             queue: nic.netdev().queue(nic.ifindex(), QueueKind::Receive, queue).ok(),
             bind: bind.map(|answer| BindRefusal::classify(&answer, up)),
-            dmabuf_areas: sys::query_zcrx()
-                .ok()
-                .map(|query| query.area_flags & u64::from(uapi::AREA_DMABUF) != 0),
+            dmabuf_areas: match sys::query_zcrx() {
+                Ok(query) => Some(query.area_flags & u64::from(uapi::AREA_DMABUF) != 0),
+                Err(_) => {
+                    RawRegistration::without_dma_buf(nic, queue).attempt().ok().and_then(areas_by_trying)
+                }
+            },
         }
     }
 
@@ -93,6 +107,8 @@ impl Seen {
                 Some(BindRefusal::BadDescriptor) | None => BindRefusal::NoQueueManagement,
                 Some(said) => said,
             },
+            // The number that means none (`io_register_zcrx()`).
+            Errno::EINVAL if queue == u32::MAX => BindRefusal::NoSuchQueue,
             Errno::EINVAL if dma_buf && self.dmabuf_areas == Some(false) => BindRefusal::NoDmaBufAreas,
             Errno::EINVAL
                 if registration
@@ -159,6 +175,20 @@ mod tests {
         ] {
             assert_eq!(reason(seen, dma_buf, errno), expected, "{errno}, {seen:?}");
         }
+    }
+
+    #[test]
+    fn the_number_that_means_no_queue_is_none() {
+        let good = Seen { up: true, header_split: Some(DataSplit::Enabled), ..Seen::default() };
+        let reason = good.reason(u32::MAX, true, Registration::default(), Errno::EINVAL);
+        assert_eq!(reason, BindRefusal::NoSuchQueue);
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_be_asked_is_known_by_what_it_looks_at_first() {
+        assert_eq!(areas_by_trying(Err(Errno::EBADF)), Some(true));
+        assert_eq!(areas_by_trying(Err(Errno::EINVAL)), Some(false));
+        assert_eq!(areas_by_trying(Err(Errno::EPERM)), None);
     }
 
     #[test]

@@ -113,6 +113,31 @@ pub(crate) fn register_queue(
     Ok(area.token)
 }
 
+/// Registers a receive queue with a DMA-buf, as it is asked for: the area's flags say DMA-buf, and of `refill` no more
+/// than `region_bytes` are told of. Whatever else is in it the kernel checks.
+pub(crate) fn register_raw_queue(
+    ring: BorrowedFd<'_>,
+    queue: &mut Queue,
+    area: Area,
+    refill: &SharedMemory,
+    region_bytes: u64,
+    region_flags: u32,
+) -> Result<(), Errno> {
+    let mut area = Area { flags: area.flags | AREA_DMABUF, ..area };
+    let mut region = Region {
+        address: refill.address(),
+        size: region_bytes.min(refill.length() as u64),
+        flags: region_flags,
+        ..Region::default()
+    };
+    queue.area = std::ptr::from_mut(&mut area) as u64;
+    queue.region = std::ptr::from_mut(&mut region) as u64;
+    queue.events = 0;
+    // SAFETY: as in `register_queue()`. The kernel takes the area for a DMA-buf whatever the other members say, so that it
+    // touches no memory of this process but the region's, which is not told to be larger than it is.
+    unsafe { register(ring.as_raw_fd(), REGISTER_QUEUE, queue, 1).map(drop) }
+}
+
 /// Registers a queue that another ring shares. Returns its number in this ring.
 pub(crate) fn import_queue(ring: BorrowedFd<'_>, shared: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut queue =
@@ -146,7 +171,11 @@ pub(crate) fn arm_event(ring: BorrowedFd<'_>, queue: u32, event: u32) -> Result<
 }
 
 /// The descriptor of a ring.
-pub(crate) fn descriptor(ring: &RawRing) -> BorrowedFd<'_> {
+pub(crate) fn descriptor<S, C>(ring: &IoUring<S, C>) -> BorrowedFd<'_>
+where
+    S: squeue::EntryMarker,
+    C: cqueue::EntryMarker,
+{
     // SAFETY: the ring keeps its descriptor open as long as it is borrowed.
     unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) }
 }

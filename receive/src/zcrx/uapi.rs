@@ -49,13 +49,13 @@ pub(crate) const MAXIMUM_REFILL_ENTRIES: u32 = 32768;
 /// `struct io_uring_zcrx_rqe`: a buffer that is given back.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct RefillEntry {
-    /// Where it lies, with the area's token.
-    pub(crate) offset: u64,
+pub struct RefillEntry {
+    /// Where it lies in bytes, with the area's token, which is its number from bit 48 on.
+    pub offset: u64,
     /// How long it is, in bytes. Not looked at.
-    pub(crate) length: u32,
+    pub length: u32,
     /// Zero.
-    pub(crate) padding: u32,
+    pub padding: u32,
 }
 
 /// `struct io_uring_zcrx_offsets`: where the parts of the refill ring are in its region.

@@ -1,12 +1,12 @@
 //! A NIC that is set up for binding, and what the kernel tells of its queues.
 
 use devmem_provider::{DmaBuf, ErrorKind, Request, Result};
-use devmem_receive::netdev::QueueKind;
+use devmem_receive::netdev::{PagePool, Queue, QueueKind};
 use devmem_receive::nic::{Nic, Plan, Prepared, Queues};
 use nix::errno::Errno;
 
 use crate::context::Context;
-use crate::path::{Attached, ReceivePath};
+use crate::path::{Attached, Holder, ReceivePath};
 use crate::setup::BUFFER_BYTES;
 use crate::verdict::Stop;
 
@@ -21,10 +21,10 @@ pub(super) struct Bench<'run> {
 
 /// What the kernel tells of the memory of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Holder {
-    /// The binding that it receives into.
-    pub(super) binding: Option<u32>,
-    /// The numbers of the page pools of that binding: new ones if a queue was restarted.
+pub(super) struct State {
+    /// Who has it.
+    pub(super) holder: Option<Holder>,
+    /// The numbers of the page pools that give the holder's memory: new ones if a queue was restarted.
     pub(super) pools: Vec<u32>,
 }
 
@@ -63,9 +63,14 @@ impl<'run> Bench<'run> {
         self.path.attach(self.nic.nic(), queues, dma_buf)
     }
 
-    /// Who holds a queue, as the kernel tells it.
-    pub(super) fn holder(&self, queue: u32) -> Result<Holder> {
-        holder(self.nic.nic(), queue)
+    /// Who has a queue, as the kernel tells it.
+    pub(super) fn holder(&self, queue: u32) -> Result<Option<Holder>> {
+        Ok(Holder::of_queue(&state_of(self.nic.nic(), queue)?))
+    }
+
+    /// All that the kernel tells of a queue's memory.
+    pub(super) fn state(&self, queue: u32) -> Result<State> {
+        state(self.nic.nic(), queue)
     }
 }
 
@@ -75,20 +80,26 @@ fn buffer(context: &Context<'_>) -> Result<DmaBuf> {
     context.provider().allocate(&Request::bytes(bytes))?.export()
 }
 
-/// Who holds a queue, as the kernel tells it.
-pub(super) fn holder(nic: &Nic, queue: u32) -> Result<Holder> {
+fn state_of(nic: &Nic, queue: u32) -> Result<Queue> {
     let told = nic.netdev().queue(nic.ifindex(), QueueKind::Receive, queue);
-    let binding = told.map_err(|error| error.during("ask for the state of a queue").on(nic))?.dmabuf;
+    told.map_err(|error| error.during("ask for the state of a queue").on(nic))
+}
+
+fn state(nic: &Nic, queue: u32) -> Result<State> {
+    let told = state_of(nic, queue)?;
+    let holder = Holder::of_queue(&told);
+    // A registration without a number is told from others by what polls its queue.
+    let is_of_queue = |pool: &&PagePool| {
+        holder.is_some()
+            && Holder::of_pool(pool) == holder
+            && (holder != Some(Holder::IoUring) || pool.napi_id == told.napi_id)
+    };
     let mut pools: Vec<u32> = match nic.netdev().page_pools() {
-        Ok(pools) => pools
-            .iter()
-            .filter(|pool| pool.dmabuf.is_some() && pool.dmabuf == binding)
-            .map(|pool| pool.id)
-            .collect(),
+        Ok(pools) => pools.iter().filter(is_of_queue).map(|pool| pool.id).collect(),
         // A kernel without page pool statistics.
         Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => Vec::new(),
         Err(error) => return Err(error.during("list the page pools").on(nic)),
     };
     pools.sort_unstable();
-    Ok(Holder { binding, pools })
+    Ok(State { holder, pools })
 }

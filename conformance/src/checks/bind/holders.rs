@@ -31,10 +31,10 @@ fn detaching_unbinds(context: &Context<'_>) -> Outcome {
     let queue = bench.queues()[0];
     for _ in 0..2 {
         let attached = bench.attach(&[queue])?;
-        let told = bench.holder(queue)?.binding;
-        ensure!(told == Some(attached.id()), "queue {queue} has {told:?}, not {}", attached.id());
+        let told = bench.holder(queue)?;
+        ensure!(told == Some(attached.holder()), "queue {queue} has {told:?}, not {}", attached.holder());
         drop(attached);
-        let told = bench.holder(queue)?.binding;
+        let told = bench.holder(queue)?;
         ensure!(told.is_none(), "queue {queue} still has {told:?} after detaching");
     }
     Ok(Finding::Pass)

@@ -1,13 +1,15 @@
 //! Binding memory to queues of a NIC, and what the kernel refuses.
 //!
 //! The kernel's own checks, in their order, are in `net/core/netdev-genl.c` (`netdev_nl_bind_rx_doit()`),
-//! `net/core/devmem.c` (`net_devmem_bind_dmabuf()`) and `net/core/netdev_rx_queue.c` (`netif_mp_open_rxq()`).
+//! `net/core/devmem.c` (`net_devmem_bind_dmabuf()`), `io_uring/zcrx.c` (`io_register_zcrx()`) and
+//! `net/core/netdev_rx_queue.c` (`netif_mp_open_rxq()`).
 
 mod bench;
 mod devices;
 mod holders;
 mod privilege;
 mod queues;
+mod registrations;
 mod requests;
 mod settings;
 mod xdp;
@@ -32,6 +34,7 @@ const PARTS: &[&[Check]] = &[
     settings::CHECKS,
     devices::CHECKS,
     requests::CHECKS,
+    registrations::CHECKS,
     holders::CHECKS,
     privilege::CHECKS,
     xdp::CHECKS,

@@ -1,4 +1,5 @@
-//! Who may bind: CAP_NET_ADMIN is asked for in the user namespace that owns the NIC's network namespace.
+//! Who may bind: netlink asks for CAP_NET_ADMIN in the user namespace that owns the NIC's network namespace, io_uring for
+//! that of the host.
 
 use std::os::fd::AsFd;
 
@@ -29,6 +30,8 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
+const NO_PRIVILEGE: &[BindRefusal] = &[BindRefusal::NoPrivilege, BindRefusal::NoPrivilegeOnHost];
+
 /// What a companion does here.
 pub(in crate::checks) const STRANGER: (&str, Role) = ("stranger", stranger);
 
@@ -39,11 +42,11 @@ fn without_privilege(context: &Context<'_>) -> Outcome {
     let attempt = || -> Result<(), Stop> {
         caps::clear(None, CapSet::Effective).map_err(Stop::fail)?;
         let what = "binding without any capability";
-        refused_as(what, bench.attach(&[queue]), &[BindRefusal::NoPrivilege])
+        refused_as(what, bench.attach(&[queue]), NO_PRIVILEGE)
     };
     std::thread::scope(|scope| scope.spawn(attempt).join())
         .unwrap_or_else(|_| Err(Stop::fail("the thread panicked")))?;
-    let told = bench.holder(queue)?.binding;
+    let told = bench.holder(queue)?;
     ensure!(told.is_none(), "queue {queue} was left with {told:?}");
     drop(bench.attach(&[queue])?);
     Ok(Finding::Pass)
@@ -56,7 +59,7 @@ fn foreign_user_namespace(context: &Context<'_>) -> Outcome {
     companion.link().send_descriptor(bench.dma_buf.as_fd())?;
     companion.link().send(&queue.to_le_bytes())?;
     companion.link().receive_outcome()?;
-    let told = bench.holder(queue)?.binding;
+    let told = bench.holder(queue)?;
     ensure!(told.is_none(), "queue {queue} was left with {told:?}");
     Ok(Finding::Pass)
 }
@@ -85,7 +88,7 @@ fn stranger(context: &Context<'_>, link: &Link) -> Result<(), Stop> {
         let is_there = caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_NET_ADMIN);
         ensure!(is_there.map_err(Stop::fail)?, "the process lacks CAP_NET_ADMIN in its own user namespace");
         let result = context.path()?.attach(&nic, &[u32::from_le_bytes(queue)], &dma_buf);
-        refused_as("binding from another user namespace", result, &[BindRefusal::NoPrivilege])
+        refused_as("binding from another user namespace", result, NO_PRIVILEGE)
     };
     Ok(link.send_outcome(attempt())?)
 }

@@ -15,19 +15,24 @@ use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
+use crate::need::Need;
+use crate::path::Feature;
 use crate::verdict::{Finding, Outcome, Stop};
 
 pub(super) const CHECKS: &[Check] = &[
-    check(
-        "incomplete_request",
-        "A request whose queue lacks its number or its type is refused; with both it binds the queue.",
-        &[Fault::ExportsNoDmaBuf],
-        incomplete_request,
-    ),
+    Check {
+        needs: &[Need::Nic, Need::Path(Feature::Netlink)],
+        ..check(
+            "incomplete_request",
+            "A request whose queue lacks its number or its type is refused; with both it binds the queue.",
+            &[Fault::ExportsNoDmaBuf],
+            incomplete_request,
+        )
+    },
     check("no_dma_buf", "The descriptor of a file that is no DMA-buf is refused.", REFUSALS, no_dma_buf),
     check(
         "probe_changes_nothing",
-        "Asking for a binding of a descriptor that is not open is refused, and leaves a bound queue as it is.",
+        "Asking over netlink for a binding of a descriptor that is not open is refused, and leaves a bound queue as it is.",
         &[Fault::BindsNothing, Fault::WrongBinding],
         probe_changes_nothing,
     ),
@@ -57,15 +62,15 @@ fn incomplete_request(context: &Context<'_>) -> Outcome {
             Ok(_) => return Err(Stop::fail(format!("a queue {lack} was bound"))),
         };
         ensure!(error.errno == Errno::EINVAL, "a queue {lack} is refused with {error}");
-        let told = bench.holder(queue)?.binding;
+        let told = bench.holder(queue)?;
         ensure!(told.is_none(), "a queue {lack} was refused and has {told:?}");
     }
     let whole = request(number().u32(uapi::queue::TYPE, uapi::QUEUE_TYPE_RX));
     whole.map_err(|error| error.during("bind a queue with its number and type"))?;
-    let told = bench.holder(queue)?.binding;
+    let told = bench.holder(queue)?;
     ensure!(told.is_some(), "the whole request was accepted, and queue {queue} has no binding");
     drop(family);
-    let told = bench.holder(queue)?.binding;
+    let told = bench.holder(queue)?;
     ensure!(told.is_none(), "the socket is closed, and queue {queue} still has {told:?}");
     Ok(Finding::Pass)
 }
@@ -79,7 +84,7 @@ fn no_dma_buf(context: &Context<'_>) -> Outcome {
         let file = DmaBuf::from_exporter(file, bench.dma_buf.size());
         let what = format!("binding {what}");
         refused_as(&what, bench.attach_to(&[queue], &file), &[BindRefusal::NotUsable])?;
-        let told = bench.holder(queue)?.binding;
+        let told = bench.holder(queue)?;
         ensure!(told.is_none(), "{what} left queue {queue} with {told:?}");
     }
     Ok(Finding::Pass)
@@ -90,13 +95,17 @@ fn probe_changes_nothing(context: &Context<'_>) -> Outcome {
     let nic = bench.nic.nic();
     let queue = bench.queues()[0];
     let attached = bench.attach(&[queue])?;
-    let (settings, before) = (nic.snapshot()?, bench.holder(queue)?);
-    ensure!(before.binding == Some(attached.id()), "queue {queue} has {before:?}, not {}", attached.id());
+    let (settings, before) = (nic.snapshot()?, bench.state(queue)?);
+    ensure!(
+        before.holder == Some(attached.holder()),
+        "queue {queue} has {before:?}, not {}",
+        attached.holder()
+    );
     let said = nic.netdev().probe_bind_rx(nic.ifindex(), queue);
     let said = said.map_err(|error| error.during("ask for a binding of no descriptor").on(nic))?;
     let told = BindRefusal::classify(&said, true);
     ensure!(told == BindRefusal::BadDescriptor, "it was refused for {told:?}: {said}");
-    let after = bench.holder(queue)?;
+    let after = bench.state(queue)?;
     ensure!(after == before, "it changed the queue from {before:?} to {after:?}");
     let differences = settings.diff(&nic.snapshot()?);
     ensure!(differences.is_empty(), "it changed the NIC: {differences:?}");

@@ -54,7 +54,7 @@ fn header_split_off(context: &Context<'_>) -> Outcome {
     }
     let what = "binding while header split is off";
     refused_as(what, bench.attach(&[queue]), &[BindRefusal::HeaderSplitDisabled])?;
-    let told = bench.holder(queue)?.binding;
+    let told = bench.holder(queue)?;
     ensure!(told.is_none(), "{what} left queue {queue} with {told:?}");
     Ok(Finding::Pass)
 }
@@ -91,14 +91,14 @@ fn interface_down(context: &Context<'_>) -> Outcome {
     match bench.attach(&[queue]) {
         Ok(attached) => {
             set_up(true)?;
-            let told = bench.holder(queue)?.binding;
-            ensure!(told == Some(attached.id()), "queue {queue} has {told:?}, not {}", attached.id());
+            let told = bench.holder(queue)?;
+            ensure!(told == Some(attached.holder()), "queue {queue} has {told:?}, not {}", attached.holder());
         }
         result => {
             let what = "binding while the interface is down";
             refused_as(what, result, &[BindRefusal::InterfaceDown])?;
             set_up(true)?;
-            let told = bench.holder(queue)?.binding;
+            let told = bench.holder(queue)?;
             ensure!(told.is_none(), "{what} was refused, and queue {queue} has {told:?} when it is up");
         }
     }
@@ -113,8 +113,8 @@ fn smallest_buffer(context: &Context<'_>) -> Outcome {
     let dma_buf = context.provider().allocate(&devmem_provider::Request::bytes(bytes))?.export()?;
     match bench.attach_to(&[queue], &dma_buf) {
         Ok(attached) => {
-            let told = bench.holder(queue)?.binding;
-            ensure!(told == Some(attached.id()), "queue {queue} has {told:?}, not {}", attached.id());
+            let told = bench.holder(queue)?;
+            ensure!(told == Some(attached.holder()), "queue {queue} has {told:?}, not {}", attached.holder());
         }
         result => {
             let what = format!("binding {bytes} bytes");
@@ -123,7 +123,11 @@ fn smallest_buffer(context: &Context<'_>) -> Outcome {
     }
     // The queue is as good as before.
     let attached = bench.attach(&[queue])?;
-    let told = bench.holder(queue)?.binding;
-    ensure!(told == Some(attached.id()), "afterwards queue {queue} has {told:?}, not {}", attached.id());
+    let told = bench.holder(queue)?;
+    ensure!(
+        told == Some(attached.holder()),
+        "afterwards queue {queue} has {told:?}, not {}",
+        attached.holder()
+    );
     Ok(Finding::Pass)
 }

@@ -79,7 +79,7 @@ fn xdp_attached(context: &Context<'_>) -> Outcome {
     let link = attached(&bench, &program).map_err(|error| Stop::skip(&error))?;
     let what = "binding while an XDP program is attached";
     refused_as(what, bench.attach(&[queue]), &[BindRefusal::XdpAttached])?;
-    let told = bench.holder(queue)?.binding;
+    let told = bench.holder(queue)?;
     ensure!(told.is_none(), "{what} left queue {queue} with {told:?}");
     drop(link);
     drop(bench.attach(&[queue])?);
@@ -91,15 +91,15 @@ fn xdp_refused_while_bound(context: &Context<'_>) -> Outcome {
     let queue = bench.queues()[0];
     drop(attached(&bench, &program).map_err(|error| Stop::skip(&error))?);
     let binding = bench.attach(&[queue])?;
-    let before = bench.holder(queue)?;
+    let before = bench.state(queue)?;
     match program.attach(bench.nic.nic().ifindex()) {
         Err(Errno::EBUSY) => {}
         Err(errno) => return Err(Stop::fail(format!("an XDP program is refused with {errno}, not EBUSY"))),
         Ok(_) => return Err(Stop::fail("an XDP program was attached beside a binding")),
     }
-    let after = bench.holder(queue)?;
+    let after = bench.state(queue)?;
     ensure!(after == before, "the program that was refused changed the queue from {before:?} to {after:?}");
-    ensure!(after.binding == Some(binding.id()), "queue {queue} has {after:?}, not {}", binding.id());
+    ensure!(after.holder == Some(binding.holder()), "queue {queue} has {after:?}, not {}", binding.holder());
     drop(binding);
     drop(attached(&bench, &program)?);
     Ok(Finding::Pass)
@@ -115,7 +115,7 @@ fn af_xdp_has_the_queue(context: &Context<'_>) -> Outcome {
     })?;
     let what = format!("binding queue {taken}, which an AF_XDP socket has");
     refused_as(&what, bench.attach(&[taken]), &[BindRefusal::QueueUsedByAfXdp])?;
-    let told = bench.holder(taken)?.binding;
+    let told = bench.holder(taken)?;
     ensure!(told.is_none(), "{what} left it with {told:?}");
     drop(bench.attach(&[free])?);
     drop(socket);
@@ -131,8 +131,12 @@ fn af_xdp_refused_while_bound(context: &Context<'_>) -> Outcome {
         bench.nic.adjust(Adjustment::Mtu(ONE_PIECE))?;
     }
     let binding = bench.attach(&[queue])?;
-    let before = bench.holder(queue)?;
-    ensure!(before.binding == Some(binding.id()), "queue {queue} has {before:?}, not {}", binding.id());
+    let before = bench.state(queue)?;
+    ensure!(
+        before.holder == Some(binding.holder()),
+        "queue {queue} has {before:?}, not {}",
+        binding.holder()
+    );
     match socket.bind(nic.ifindex(), queue, Mode::ZeroCopy) {
         Err(Errno::EBUSY) => {}
         Err(errno @ Errno::EOPNOTSUPP) => {
@@ -144,7 +148,7 @@ fn af_xdp_refused_while_bound(context: &Context<'_>) -> Outcome {
     }
     // A socket that gets copies takes no memory of the queue's, and the kernel has nothing against it (`xp_assign_dev()`).
     let copies = AfXdpSocket::new()?.bind(nic.ifindex(), queue, Mode::Copy);
-    let after = bench.holder(queue)?;
+    let after = bench.state(queue)?;
     ensure!(after == before, "AF_XDP ({copies:?}) changed the queue from {before:?} to {after:?}");
     drop(binding);
     is_free_again(&bench, queue)?;

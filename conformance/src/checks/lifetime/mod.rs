@@ -2,6 +2,7 @@
 
 mod privilege;
 mod processes;
+mod rings;
 mod settings;
 mod threads;
 mod unplugged;
@@ -9,7 +10,7 @@ mod unplugged;
 use std::time::Duration;
 
 use super::pin::settled;
-use super::receive::{NEEDS, ONE_MEBIBYTE};
+use super::receive::{NEEDS, NEEDS_OUTLIVING_STREAMS, ONE_MEBIBYTE};
 use super::{all, count, path_check};
 use crate::check::{Check, Group};
 use crate::context::Context;
@@ -30,13 +31,29 @@ const fn check(
     path_check(Group::Lifetime, name, proves, NEEDS, &[ONE_MEBIBYTE], catches, run)
 }
 
+const fn of_outliving_streams(
+    name: &'static str,
+    proves: &'static str,
+    catches: &'static [Fault],
+    run: fn(&Context<'_>) -> Outcome,
+) -> Check {
+    Check { needs: NEEDS_OUTLIVING_STREAMS, ..check(name, proves, catches, run) }
+}
+
 pub(super) use privilege::UNPRIVILEGED;
 pub(super) use processes::{BINDER, CONSUMER, EXPORTER, IDLER, RECEIVER};
 pub(super) use unplugged::FINDER;
 
 /// What takes devices away comes last.
-const PARTS: &[&[Check]] =
-    &[OBJECTS, processes::CHECKS, settings::CHECKS, threads::CHECKS, privilege::CHECKS, unplugged::CHECKS];
+const PARTS: &[&[Check]] = &[
+    OBJECTS,
+    rings::CHECKS,
+    processes::CHECKS,
+    settings::CHECKS,
+    threads::CHECKS,
+    privilege::CHECKS,
+    unplugged::CHECKS,
+];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
 
@@ -48,13 +65,13 @@ const OBJECTS: &[Check] = &[
         &[Fault::DropsBytes, Fault::WrongOffset],
         buffer_dropped,
     ),
-    check(
+    of_outliving_streams(
         "held_outlives_the_binding",
         "What is held keeps its content and the buffer when its binding goes, until it is given back.",
         &[Fault::ClaimsDetached],
         held_outlives_the_binding,
     ),
-    check(
+    of_outliving_streams(
         "stream_outlives_the_binding",
         "A stream whose binding goes midway is received to its end, the rest in host memory.",
         &[Fault::DropsBytes],

@@ -7,6 +7,7 @@ use devmem_provider::dma_buf::Access;
 use devmem_receive::devmem::{RELEASE_RANGES, TokenRange};
 
 use super::super::bind::in_a_user_namespace;
+use super::super::receive::NEEDS_A_SOCKET;
 use super::super::tokens::holding::no_tokens;
 use super::check;
 use crate::check::Check;
@@ -19,12 +20,15 @@ use crate::path::RawReceive;
 use crate::setup::{PATIENCE, Setup, accepted, compared, places, script, sends};
 use crate::verdict::{Finding, Outcome, Stop};
 
-pub(super) const CHECKS: &[Check] = &[check(
-    "received_without_privilege",
-    "A process without any capability, to which buffer and connection are passed, receives what another has bound.",
-    &[Fault::DropsBytes, Fault::MiscountsTokens],
-    received_without_privilege,
-)];
+pub(super) const CHECKS: &[Check] = &[Check {
+    needs: NEEDS_A_SOCKET,
+    ..check(
+        "received_without_privilege",
+        "A process without any capability, to which buffer and connection are passed, receives what another has bound.",
+        &[Fault::DropsBytes, Fault::MiscountsTokens],
+        received_without_privilege,
+    )
+}];
 
 /// What a companion does here.
 pub(in crate::checks) const UNPRIVILEGED: (&str, Role) = ("unprivileged receiver", unprivileged);

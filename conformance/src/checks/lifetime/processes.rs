@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
 use crate::isolation::{Companion, Link, Role, fork_idle};
+use crate::path::Holder;
 use crate::setup::{BUFFER_BYTES, Setup, prepare, sends};
 use crate::verdict::{Finding, Outcome, Skip, Stop};
 
@@ -74,7 +75,7 @@ fn idler(_: &Context<'_>, link: &Link) -> std::result::Result<(), Stop> {
 
 fn binder(context: &Context<'_>, link: &Link) -> std::result::Result<(), Stop> {
     let setup = Setup::new(context)?;
-    link.send(&setup.pin.id().to_le_bytes())?;
+    link.send(&setup.pin.holder().to_bytes())?;
     wait(link)
 }
 
@@ -85,7 +86,7 @@ fn receiver(context: &Context<'_>, link: &Link) -> std::result::Result<(), Stop>
     while let Some(places) = connection.read(&setup.mapping)? {
         connection.incoming.release(&places)?;
         if !std::mem::replace(&mut is_told, true) {
-            link.send(&setup.pin.id().to_le_bytes())?;
+            link.send(&setup.pin.holder().to_bytes())?;
         }
     }
     Ok(())
@@ -114,27 +115,27 @@ fn consumer(_: &Context<'_>, link: &Link) -> std::result::Result<(), Stop> {
     wait(link)
 }
 
-/// Starts a companion that binds, and waits until it has. Its binding.
-fn bound_by(context: &Context<'_>, role: (&str, Role)) -> std::result::Result<(Companion, u32), Stop> {
+/// Starts a companion that binds, and waits until it has. What the kernel must say has the queue then.
+fn bound_by(context: &Context<'_>, role: (&str, Role)) -> std::result::Result<(Companion, Holder), Stop> {
     let companion = Companion::start(context, role.0)?;
-    let mut id = [0; 4];
-    let told = companion.link().receive(&mut id);
+    let mut holder = [0; 4];
+    let told = companion.link().receive(&mut holder);
     told.map_err(|error| Stop::fail(format!("the process that shall be killed has not bound: {error}")))?;
-    Ok((companion, u32::from_le_bytes(id)))
+    Ok((companion, Holder::from_bytes(holder)))
 }
 
-/// Whether a queue of the NIC receives into the binding.
-pub(super) fn is_bound(nic: &Nic, id: u32) -> std::result::Result<bool, Stop> {
+/// Whether a queue of the NIC is had by the holder.
+pub(super) fn is_bound(nic: &Nic, holder: Holder) -> std::result::Result<bool, Stop> {
     let queues = nic.netdev().queues(nic.ifindex());
     let queues = queues.map_err(|error| error.during("list the queues").on(nic))?;
-    Ok(queues.iter().any(|queue| queue.dmabuf == Some(id)))
+    Ok(queues.iter().any(|queue| Holder::of_queue(queue) == Some(holder)))
 }
 
 /// Kills the companion, and looks what it leaves.
-fn leaves_nothing(nic: &Nic, before: &Snapshot, mut companion: Companion, id: u32) -> Outcome {
-    ensure!(is_bound(nic, id)?, "no queue has the binding {id} that the process told");
+fn leaves_nothing(nic: &Nic, before: &Snapshot, mut companion: Companion, holder: Holder) -> Outcome {
+    ensure!(is_bound(nic, holder)?, "no queue is had by {holder}, as the process told");
     companion.kill()?;
-    settled(|| Ok(!is_bound(nic, id)?), "a queue is still bound by a process that is gone")?;
+    settled(|| Ok(!is_bound(nic, holder)?), "a queue is still bound by a process that is gone")?;
     let Some(report) = nic::restore(nic.name())? else {
         return Err(Stop::fail("the process that was killed left no journal"));
     };
@@ -147,15 +148,15 @@ fn leaves_nothing(nic: &Nic, before: &Snapshot, mut companion: Companion, id: u3
 fn killed_with_a_binding(context: &Context<'_>) -> Outcome {
     let nic = context.nic()?.open()?;
     let before = nic.snapshot()?;
-    let (companion, id) = bound_by(context, BINDER)?;
-    leaves_nothing(&nic, &before, companion, id)
+    let (companion, holder) = bound_by(context, BINDER)?;
+    leaves_nothing(&nic, &before, companion, holder)
 }
 
 fn killed_while_receiving(context: &Context<'_>) -> Outcome {
     let nic = context.nic()?.open()?;
     let before = nic.snapshot()?;
-    let (companion, id) = bound_by(context, RECEIVER)?;
-    leaves_nothing(&nic, &before, companion, id)
+    let (companion, holder) = bound_by(context, RECEIVER)?;
+    leaves_nothing(&nic, &before, companion, holder)
 }
 
 /// The buffer of another process.
@@ -194,9 +195,12 @@ fn started_program_inherits_nothing(context: &Context<'_>) -> Outcome {
     let program = Companion::start(context, IDLER.0)?;
     program.link().receive(&mut [0; 4])?;
     let Setup { mapping, pin, nic, buffer, .. } = setup;
-    let id = pin.id();
+    let holder = pin.holder();
     drop((mapping, pin));
-    ensure!(!is_bound(nic.nic(), id)?, "a queue is still bound: a program that was started has the binding");
+    ensure!(
+        !is_bound(nic.nic(), holder)?,
+        "a queue is still bound: a program that was started has the binding"
+    );
     drop((program, buffer));
     nic.restore()?;
     Ok(Finding::Pass)
@@ -209,11 +213,14 @@ fn forked_process_shares_the_binding(context: &Context<'_>) -> Outcome {
     holding.goes_on()?;
     let Holding { connection, setup, .. } = holding;
     drop(connection);
-    let id = setup.pin.id();
+    let holder = setup.pin.holder();
     drop(setup.pin);
-    ensure!(is_bound(setup.nic.nic(), id)?, "a process has the binding, and no queue is bound");
+    ensure!(is_bound(setup.nic.nic(), holder)?, "a process has the binding, and no queue is bound");
     drop(forked);
-    settled(|| Ok(!is_bound(setup.nic.nic(), id)?), "a queue is still bound, and nobody has the binding")?;
+    settled(
+        || Ok(!is_bound(setup.nic.nic(), holder)?),
+        "a queue is still bound, and nobody has the binding",
+    )?;
     setup.nic.restore()?;
     Ok(Finding::Pass)
 }

@@ -184,7 +184,7 @@ fn nic_reset(context: &Context<'_>) -> Outcome {
             devmem_provider::ErrorKind::Unsupported => Stop::skip(&error),
             _ => error.into(),
         })?;
-        ensure!(is_bound(nic, setup.pin.id())?, "the queue lost its binding");
+        ensure!(is_bound(nic, setup.pin.holder())?, "the queue lost its binding");
         // A driver may forget what it steers by, as gve does; packets would come by another queue.
         let known = nic.snapshot()?.flow_rules.unwrap_or_default();
         for rule in rules.values().filter(|rule| !known.contains_key(&rule.location)) {

@@ -39,7 +39,7 @@ fn threads_bind_queues_of_their_own(context: &Context<'_>) -> Outcome {
         for _ in 0..ROUNDS {
             let buffer = context.provider().allocate(&Request::bytes(size))?;
             let pinned = pin(context, &nic, &[queue], &*buffer)?;
-            ensure!(is_bound(nic.nic(), pinned.id())?, "queue {queue} is not bound");
+            ensure!(is_bound(nic.nic(), pinned.holder())?, "queue {queue} is not bound");
         }
         Ok(())
     };

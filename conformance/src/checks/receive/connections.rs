@@ -2,7 +2,7 @@
 
 use devmem_provider::Request;
 
-use super::check;
+use super::{NEEDS_SEVERAL_QUEUES, check};
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
@@ -21,10 +21,19 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "at_the_same_time",
-        "Eight connections at the same time, over two queues, are each received into the one buffer.",
-        &[Fault::ForgetsQueues, Fault::DropsBytes],
-        at_the_same_time,
+        "Eight connections at the same time are each received into the one buffer.",
+        &[Fault::DropsBytes, Fault::LinearInstead],
+        |context| at_the_same_time(context, 1),
     ),
+    Check {
+        needs: NEEDS_SEVERAL_QUEUES,
+        ..check(
+            "over_two_queues",
+            "Eight connections at the same time, over two queues, are each received into the one buffer.",
+            &[Fault::ForgetsQueues, Fault::DropsBytes],
+            |context| at_the_same_time(context, 2),
+        )
+    },
     check(
         "another_buffer",
         "Queues that are bound to another buffer receive into that.",
@@ -58,8 +67,8 @@ fn one_after_the_other(context: &Context<'_>) -> Outcome {
     Ok(Finding::Pass)
 }
 
-fn at_the_same_time(context: &Context<'_>) -> Outcome {
-    let (setup, mut session) = (Setup::of(context, 2, 2 * BUFFER_BYTES)?, context.peer()?);
+fn at_the_same_time(context: &Context<'_>, queues: u32) -> Outcome {
+    let (setup, mut session) = (Setup::of(context, queues, 2 * BUFFER_BYTES)?, context.peer()?);
     let bytes = 256 << 10;
     let mut connections = Vec::new();
     for _ in 0..8 {

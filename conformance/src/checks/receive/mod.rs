@@ -4,6 +4,7 @@ mod connections;
 mod fragments;
 mod impaired;
 mod order_of_events;
+mod rings;
 mod settings;
 mod sizes;
 mod socket;
@@ -18,11 +19,36 @@ use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::faults::Fault;
 use crate::need::Need;
+use crate::path::Feature;
 use crate::setup::{Setup, sends};
 use crate::verdict::{Finding, Outcome};
 
 /// What every check with a connection needs.
 pub(super) const NEEDS: &[Need] = &[Need::Nic, Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
+
+/// What a check needs that calls the kernel below a connection.
+pub(super) const NEEDS_A_SOCKET: &[Need] =
+    &[Need::Nic, Need::Path(Feature::Socket), Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
+
+/// What a check needs where not all payload comes into the buffer.
+pub(super) const NEEDS_HOST_MEMORY: &[Need] =
+    &[Need::Nic, Need::Path(Feature::HostMemory), Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
+
+/// What a check needs whose stream goes on when its binding is gone.
+pub(super) const NEEDS_OUTLIVING_STREAMS: &[Need] = &[
+    Need::Nic,
+    Need::Path(Feature::StreamsOutlive),
+    Need::Peer,
+    Need::Capability(Capabilities::CPU_MAPPING),
+];
+
+/// What a check needs with one buffer for several queues.
+pub(super) const NEEDS_SEVERAL_QUEUES: &[Need] =
+    &[Need::Nic, Need::Path(Feature::SeveralQueues), Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
+
+/// What a check needs of what streams of io_uring do otherwise.
+pub(super) const NEEDS_RINGS: &[Need] =
+    &[Need::Nic, Need::Path(Feature::Rings), Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
 
 /// What they build on.
 pub(super) const ONE_MEBIBYTE: &str = "receive::one_mebibyte";
@@ -37,6 +63,7 @@ const PARTS: &[&[Check]] = &[
     order_of_events::CHECKS,
     settings::CHECKS,
     socket::CHECKS,
+    rings::CHECKS,
     impaired::CHECKS,
 ];
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use devmem_provider::Request;
 
-use super::check;
+use super::{NEEDS_HOST_MEMORY, NEEDS_OUTLIVING_STREAMS, check};
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
@@ -26,18 +26,24 @@ pub(super) const CHECKS: &[Check] = &[
         &[Fault::DropsBytes, Fault::WrongOffset],
         sent_before_accepting,
     ),
-    check(
-        "sent_before_binding",
-        "What arrives before the buffer is bound comes to host memory, what arrives afterwards into the buffer.",
-        &[Fault::LinearInstead],
-        sent_before_binding,
-    ),
-    check(
-        "outlives_its_binding",
-        "A connection whose queue is bound to another buffer goes on in that one, with the next byte.",
-        &[Fault::LeaksBinding, Fault::WrongOffset],
-        outlives_its_binding,
-    ),
+    Check {
+        needs: NEEDS_HOST_MEMORY,
+        ..check(
+            "sent_before_binding",
+            "What arrives before the buffer is bound comes to host memory, what arrives afterwards into the buffer.",
+            &[Fault::LinearInstead],
+            sent_before_binding,
+        )
+    },
+    Check {
+        needs: NEEDS_OUTLIVING_STREAMS,
+        ..check(
+            "outlives_its_binding",
+            "A connection whose queue is bound to another buffer goes on in that one, with the next byte.",
+            &[Fault::LeaksBinding, Fault::WrongOffset],
+            outlives_its_binding,
+        )
+    },
 ];
 
 /// Half of the stream, and the other half when it is let go on. So little that the peer may send it before anything

@@ -6,7 +6,7 @@ use devmem_receive::devmem::{ETOOSMALL, RawErrno};
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::check;
+use super::NEEDS_A_SOCKET;
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
@@ -15,7 +15,7 @@ use crate::nic_under_test::Family;
 use crate::path::{RawReceive, RawReceived, RawSocket};
 use crate::peer::{Session, Step};
 use crate::setup::{Connection, PATIENCE, Setup, compared, is_ready, options, places, script, sends};
-use crate::verdict::{Finding, Outcome, Skip, Stop};
+use crate::verdict::{Finding, Outcome, Stop};
 
 pub(super) const CHECKS: &[Check] = &[
     check(
@@ -62,6 +62,15 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
+const fn check(
+    name: &'static str,
+    proves: &'static str,
+    catches: &'static [Fault],
+    run: fn(&Context<'_>) -> Outcome,
+) -> Check {
+    Check { needs: NEEDS_A_SOCKET, ..super::check(name, proves, catches, run) }
+}
+
 /// A connection whose socket waits as long as it is told to.
 fn connect(
     context: &Context<'_>,
@@ -76,13 +85,7 @@ fn connect(
 
 /// The system calls below a connection.
 fn raw(connection: &Connection) -> Result<Box<dyn RawSocket + '_>, Stop> {
-    connection.incoming.raw().ok_or_else(|| {
-        Stop::Skip(Skip {
-            reason: "this path does not receive by a socket".to_owned(),
-            found_by: "asking it for its socket".to_owned(),
-            remedy: None,
-        })
-    })
+    connection.incoming.raw().ok_or_else(|| Stop::fail("the path has no socket, and says that it has"))
 }
 
 fn receive(connection: &Connection, request: RawReceive) -> Result<RawReceived, Stop> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use devmem_provider::ErrorKind;
 
-use super::check;
+use super::{NEEDS_A_SOCKET, check};
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
@@ -50,17 +50,26 @@ pub(super) const CHECKS: &[Check] = &[
         &[Fault::InventsEnd, Fault::DropsBytes],
         pauses,
     ),
-    check(
-        "peek_takes_nothing",
-        "What is only shown is the stream's next bytes, and comes again.",
-        &[Fault::PeekTakes],
-        peek_takes_nothing,
-    ),
+    Check {
+        needs: NEEDS_A_SOCKET,
+        ..check(
+            "peek_takes_nothing",
+            "What is only shown is the stream's next bytes, and comes again.",
+            &[Fault::PeekTakes],
+            peek_takes_nothing,
+        )
+    },
     check(
         "partial_reads",
         "Receiving less than a packet at a time takes a page apart, and loses nothing.",
         &[Fault::DropsBytes],
         partial_reads,
+    ),
+    check(
+        "few_fragments_at_a_time",
+        "A reader that takes a few fragments at a time, of much that waits, finds all of it.",
+        &[Fault::DropsBytes, Fault::SwapsFragments],
+        few_fragments_at_a_time,
     ),
 ];
 
@@ -176,6 +185,32 @@ fn partial_reads(context: &Context<'_>) -> Outcome {
     let options = crate::setup::options().batch_bytes(9000);
     let mut connection = setup.accept(&listener, &mut session, script, options)?;
     connection.drain(&setup.mapping, bytes)?;
+    connection.finish()?;
+    Ok(Finding::Pass)
+}
+
+fn few_fragments_at_a_time(context: &Context<'_>) -> Outcome {
+    let (setup, mut session) = (Setup::of(context, 1, 16 << 20)?, context.peer()?);
+    let bytes = 12 << 20;
+    let listener = setup.listen(context, crate::Family::V4)?;
+    let script = crate::setup::script(listener.local_addr()?, sends(bytes));
+    let options = crate::setup::options().batch_fragments(8);
+    let mut connection = setup.accept(&listener, &mut session, script, options)?;
+    let mut rested = 0;
+    while let Some(places) = connection.read(&setup.mapping)? {
+        connection.incoming.release(&places)?;
+        // Until more waits than a path has room to tell of; the longer a connection goes on, the more may wait.
+        if connection.position - rested >= 2 << 20 {
+            rested = connection.position;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    connection.incoming.flush()?;
+    ensure!(connection.position == bytes, "{} of {bytes} bytes arrived", connection.position);
+    ensure!(
+        connection.incoming.restarts() != Some(0),
+        "the completion queue was never full: nothing is proven"
+    );
     connection.finish()?;
     Ok(Finding::Pass)
 }

@@ -3,8 +3,8 @@
 use devmem_receive::devmem::{RELEASE_FRAGMENTS, TokenRange};
 
 use super::DETACH_LIMIT;
-use super::check;
 use super::holding::{Holding, counted, one};
+use super::of_a_socket;
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
@@ -13,50 +13,55 @@ use crate::setup::{Setup, options};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const CHECKS: &[Check] = &[
-    check("one_by_one", "Each token gives exactly one fragment back.", &[Fault::MiscountsTokens], one_by_one),
-    check(
+    of_a_socket(
+        "one_by_one",
+        "Each token gives exactly one fragment back.",
+        &[Fault::MiscountsTokens],
+        one_by_one,
+    ),
+    of_a_socket(
         "ranges",
         "A range of tokens gives back as many fragments as it is long.",
         &[Fault::MiscountsTokens],
         ranges,
     ),
-    check(
+    of_a_socket(
         "pieces_of_a_page",
         "A page that is read in pieces comes with a token for each of them, and all must be given back.",
         &[Fault::MiscountsTokens, Fault::LosesTokens],
         pieces_of_a_page,
     ),
-    check(
+    of_a_socket(
         "limit_of_a_call",
         "One call takes 1024 fragments, and the next one takes the rest.",
         &[Fault::MiscountsTokens],
         limit_of_a_call,
     ),
-    check(
+    of_a_socket(
         "given_back_whole",
         "When all tokens are given back the kernel lets go of the buffer, though the connection is open.",
         &[Fault::LosesTokens, Fault::DeniesDetached],
         given_back_whole,
     ),
-    check(
+    of_a_socket(
         "given_back_again",
         "A token that was given back before gives nothing back, and harms nothing.",
         &[Fault::MiscountsTokens],
         given_back_again,
     ),
-    check(
+    of_a_socket(
         "never_issued",
         "Tokens that were never issued, from the first to the largest, give nothing back.",
         &[Fault::MiscountsTokens],
         never_issued,
     ),
-    check(
+    of_a_socket(
         "range_without_end",
         "A range that is longer than all tokens gives back what is held, and ends.",
         &[Fault::MiscountsTokens],
         range_without_end,
     ),
-    check(
+    of_a_socket(
         "numbers_of_another_connection",
         "The numbers of one connection's tokens give nothing back on another that has none.",
         &[Fault::MiscountsTokens],

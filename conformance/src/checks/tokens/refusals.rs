@@ -7,27 +7,27 @@ use std::os::unix::net::UnixDatagram;
 use devmem_receive::devmem::{RELEASE_RANGES, TokenRange};
 use nix::errno::Errno;
 
-use super::check;
 use super::holding::{Holding, no_tokens, one, refused};
+use super::of_a_socket;
 use crate::check::Check;
 use crate::context::Context;
 use crate::faults::Fault;
 use crate::verdict::{Finding, Outcome, Stop};
 
 pub(super) const CHECKS: &[Check] = &[
-    check(
+    of_a_socket(
         "too_many_ranges",
         "More than 128 ranges in one call are refused, and nothing of them is given back.",
         &[Fault::AcceptsAnyRelease, Fault::MiscountsTokens],
         too_many_ranges,
     ),
-    check(
+    of_a_socket(
         "part_of_a_range",
         "A call that is not made of whole ranges is refused, and nothing of it is given back.",
         &[Fault::AcceptsAnyRelease],
         part_of_a_range,
     ),
-    check(
+    of_a_socket(
         "socket_of_another_protocol",
         "Only a TCP socket takes tokens.",
         &[Fault::AcceptsAnyRelease],

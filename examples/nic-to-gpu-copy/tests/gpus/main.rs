@@ -40,6 +40,7 @@ const TESTS: &[Test] = &[
     ("receive::dma_heap", receive::dma_heap),
     ("receive::amdgpu_by_zcrx", receive::amdgpu_by_zcrx),
     ("receive::i915_by_zcrx", receive::i915_by_zcrx),
+    ("receive::xe_by_zcrx", receive::xe_by_zcrx),
     ("receive::nouveau_by_zcrx", receive::nouveau_by_zcrx),
     ("receive::virtio_gpu_by_zcrx", receive::virtio_gpu_by_zcrx),
     ("require::device_local_memory_that_stays", require::device_local_memory_that_stays),

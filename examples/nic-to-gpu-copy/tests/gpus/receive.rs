@@ -1,9 +1,8 @@
 //! Receiving into the memory of each driver: where the driver says it is before and after the bind, and where the
 //! lab finds the bytes.
 
-use crate::ensure;
-use crate::guest::{Outcome, copy};
-use crate::place::{Place, is_in, receive};
+use crate::guest::Outcome;
+use crate::place::{Place, receive, receive_by_zcrx};
 
 pub(crate) fn amdgpu_vram() -> Outcome {
     receive("amdgpu", "device-local", Place::Device, Place::System)
@@ -62,20 +61,16 @@ pub(crate) fn dma_heap() -> Outcome {
     receive("dma-heap:system", "any", Place::System, Place::System)
 }
 
-/// With io_uring zero-copy receive: 64 MiB, which is four times what the buffer holds.
-fn receive_by_zcrx(provider: &str, placement: &str, before: Place, after: Place) -> Outcome {
-    let options = ["--path", "zcrx", "--provider", provider, "--placement", placement, "--size", "16M"];
-    let summary = copy(64 << 20, &options[..], &[])?;
-    ensure!(summary["path"] == "zcrx" && summary["kernel_copied_bytes"] == 0, "{summary}");
-    is_in(&summary, before, after)
-}
-
 pub(crate) fn amdgpu_by_zcrx() -> Outcome {
     receive_by_zcrx("amdgpu", "device-local", Place::Device, Place::System)
 }
 
 pub(crate) fn i915_by_zcrx() -> Outcome {
     receive_by_zcrx("i915", "device-local", Place::Device, Place::System)
+}
+
+pub(crate) fn xe_by_zcrx() -> Outcome {
+    receive_by_zcrx("xe", "device-local", Place::Device, Place::System)
 }
 
 pub(crate) fn nouveau_by_zcrx() -> Outcome {

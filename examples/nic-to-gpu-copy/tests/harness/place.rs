@@ -31,6 +31,15 @@ pub(crate) fn receive(provider: &str, placement: &str, before: Place, after: Pla
     is_in(&summary, before, after)
 }
 
+/// As [`receive`], with io_uring zero-copy receive: 64 MiB, which is four times what the buffer holds, and the kernel has
+/// copied none of it.
+pub(crate) fn receive_by_zcrx(provider: &str, placement: &str, before: Place, after: Place) -> Outcome {
+    let options = ["--path", "zcrx", "--provider", provider, "--placement", placement, "--size", SIZE];
+    let summary = copy(64 << 20, &options, &[])?;
+    ensure!(summary["path"] == "zcrx" && summary["kernel_copied_bytes"] == 0, "{summary}");
+    is_in(&summary, before, after)
+}
+
 /// Every byte is in the buffer, and buffer and bytes are where driver and lab both say.
 pub(crate) fn is_in(summary: &Value, before: Place, after: Place) -> Outcome {
     let truth = &summary["ground_truth"];

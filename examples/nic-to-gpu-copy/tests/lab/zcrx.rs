@@ -13,8 +13,12 @@ use crate::guest::{
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// Every byte in the buffer, by this path, and none of them copied by the kernel.
+/// Every byte in the buffer, by this path, and none of them copied by the kernel; and the buffer where the summary says.
 fn zero_copy(summary: &Value) -> Outcome {
+    let pages = summary["buffer_bytes"].as_u64().unwrap_or_default() / 4096;
+    for when in ["pages_before", "pages_after"] {
+        ensure!(summary["ground_truth"][when]["guest_ram_pages"] == pages, "{when}: {summary}");
+    }
     ensure!(summary["path"] == "zcrx", "{summary}");
     ensure!(summary["kernel_copied_bytes"] == 0, "{summary}");
     all_in_buffer(summary)

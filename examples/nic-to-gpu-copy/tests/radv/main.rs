@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use guest::Outcome;
-use place::{Place, receive};
+use place::{Place, receive, receive_by_zcrx};
 
 /// A test by its name.
 type Test = (&'static str, fn() -> Outcome);
@@ -24,6 +24,8 @@ const TESTS: &[Test] = &[
     ("vram", vram),
     ("gtt", gtt),
     ("llvmpipe", llvmpipe),
+    ("vram_by_zcrx", vram_by_zcrx),
+    ("llvmpipe_by_zcrx", llvmpipe_by_zcrx),
     (
         "device_local_memory_is_refused_where_it_would_move",
         device_local_memory_is_refused_where_it_would_move,
@@ -41,6 +43,14 @@ fn gtt() -> Outcome {
 
 fn llvmpipe() -> Outcome {
     receive("vulkan:llvmpipe", "any", Place::System, Place::System)
+}
+
+fn vram_by_zcrx() -> Outcome {
+    receive_by_zcrx("vulkan:radv", "device-local", Place::Device, Place::System)
+}
+
+fn llvmpipe_by_zcrx() -> Outcome {
+    receive_by_zcrx("vulkan:llvmpipe", "any", Place::System, Place::System)
 }
 
 fn device_local_memory_is_refused_where_it_would_move() -> Outcome {

@@ -96,7 +96,9 @@ pub(super) fn drivers(_config: &GpuConfig) -> Vec<Driver> {
     // Only the parts that the model has: common, memory controller, interrupts, graphics, DMA. Power management
     // would need microcode that computes; with `dpm=0` instead the driver's unbinding waits for work that it
     // never set up, and warns (`si_dpm_sw_fini`, kernels 7.2 and 7.3).
-    let parameters = vec![("ip_block_mask", "0x1f".to_owned())];
+    // Up to 6.18 the driver leaves parts of this age to `radeon` unless it is told not to.
+    let parameters = [("ip_block_mask", "0x1f"), ("si_support", "1")];
+    let parameters = parameters.map(|(name, value)| (name, value.to_owned())).to_vec();
     vec![Driver { module: "amdgpu", parameters, firmware: firmware::files() }]
 }
 

@@ -96,7 +96,10 @@ pub(super) fn drivers(config: &GpuConfig) -> Vec<Driver> {
     let (module, parameters, firmware) = match (config.driver, config.part) {
         (KernelDriver::I915, Part::TigerLake) => ("i915", Vec::new(), Vec::new()),
         (KernelDriver::I915, _) => ("i915", vec![("enable_guc", "0".to_owned())], Vec::new()),
-        (_, Part::Battlemage) => ("xe", Vec::new(), vec![firmware("xe/bmg_guc_70.bin")]),
+        (_, Part::Battlemage) => {
+            // Without the video microcontroller's; kernels such as 6.18 refuse to go on when it is missing.
+            ("xe", vec![("huc_firmware_path", String::new())], vec![firmware("xe/bmg_guc_70.bin")])
+        }
         (_, Part::Dg2) => ("xe", vec![("force_probe", device())], vec![firmware("i915/dg2_guc_70.bin")]),
         _ => {
             // That of the video microcontroller (HuC) is as little looked at.

@@ -5,15 +5,40 @@
 //! net/core). On a machine without traffic that may be never: and a packet that is not freed holds the buffer it lies in.
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+
+/// After how long of waiting the CPUs are asked to free their packets, and how often again.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// When the CPUs are next asked to free their packets, for whoever waits until the kernel lets go of a buffer.
+#[derive(Debug)]
+pub(crate) struct ParkedPackets {
+    due: Instant,
+}
+
+impl ParkedPackets {
+    /// Waiting begins now: mostly nothing is parked, and nothing need be done.
+    pub(crate) fn new() -> Self {
+        Self { due: Instant::now() + INTERVAL }
+    }
+
+    /// Has them freed if it is time. To be called again and again while the buffer is held.
+    pub(crate) fn free_if_due(&mut self) {
+        if Instant::now() >= self.due {
+            free();
+            self.due += INTERVAL;
+        }
+    }
+}
 
 /// Has every CPU that this thread may run on free what it has parked, by one packet over the loopback interface on each.
 ///
 /// CPUs that cannot be had are left out, and a loopback interface that is down leaves all as it is: nothing is
 /// promised, and nothing can be done about it.
-pub(super) fn free() {
+fn free() {
     let this = Pid::from_raw(0);
     let work = move || -> nix::Result<()> {
         let allowed = sched_getaffinity(this)?;
