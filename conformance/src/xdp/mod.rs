@@ -7,6 +7,9 @@ use std::os::fd::OwnedFd;
 use devmem_provider::{Error, Result};
 use nix::errno::Errno;
 
+/// How often loading is tried again that was interrupted.
+const ATTEMPTS: u32 = 5;
+
 /// A program that lets every packet pass.
 #[derive(Debug)]
 pub(crate) struct XdpProgram(OwnedFd);
@@ -25,7 +28,16 @@ impl XdpProgram {
     ///
     /// This kernel or this process may not load programs.
     pub(crate) fn that_passes() -> Result<Self> {
-        sys::load(&sys::PASS).map(Self).map_err(|errno| {
+        let mut attempts = 0;
+        let loaded = loop {
+            match sys::load(&sys::PASS) {
+                // The verifier gives up where the thread is to be told something (`signal_pending()` in do_check()), as
+                // when a ring of io_uring is being closed.
+                Err(Errno::EAGAIN) if attempts < ATTEMPTS => attempts += 1,
+                result => break result,
+            }
+        };
+        loaded.map(Self).map_err(|errno| {
             Error::from_errno(errno, "load an XDP program").remedy(
                 "run as root on a kernel with CONFIG_BPF_SYSCALL that is not locked down; an unprivileged container \
                  lacks CAP_BPF and CAP_NET_ADMIN",

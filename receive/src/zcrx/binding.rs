@@ -105,7 +105,7 @@ impl Zcrx {
             return not_available(error, lack);
         }
         let refusal = refusal::reason(&self.nic, queue, dma_buf, self.registration, errno);
-        let error = error.with_kind(refusal.kind()).because(refusal.to_string()).with_source(refusal);
+        let error = error.with_kind(refusal.kind()).with_source(refusal);
         match refusal.remedy() {
             Some(remedy) => error.remedy(remedy),
             None => error,

@@ -111,7 +111,6 @@ fn failed(number: i32, area: &Area) -> Error {
     match (errno, area) {
         (Errno::ENOMEM, Area::DmaBuf(_)) => error
             .with_kind(ErrorKind::Protocol)
-            .because(LinearData.to_string())
             .with_source(LinearData)
             .remedy(
                 "see that the NIC splits every packet of the connection and steers all of them to the queue; devmem \

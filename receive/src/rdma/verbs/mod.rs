@@ -1,23 +1,23 @@
 //! RDMA's data path: queue pairs, through the user libraries of rdma-core.
 //!
-//! The kernel registers memory ([`rdma`](super)), but posting requests and taking completions are a matter between a program
-//! and its device, in a form that each driver has its own of. rdma-core has a provider for every one of them, and its library
-//! `libibverbs` one interface for all ("verbs"). This module is that interface made safe. It is there with the cargo feature
-//! `rdma-core`.
+//! The kernel registers memory ([`rdma`](super)), but posting requests and taking completions are a matter between a
+//! program and its device, in a form that each driver has its own of. rdma-core has a provider for every one of them,
+//! and its library `libibverbs` one interface for all ("verbs"). This module is that interface made safe. It is there
+//! with the cargo feature `rdma-core`.
 //!
 //! # The library is opened at run time
 //!
 //! A program that uses this module starts everywhere, is built with nothing but a linker, and finds out with
-//! [`Context::open`] whether the libraries are there: an error says what to install. `libefa` is opened only for EFA devices,
-//! whose scalable reliable datagrams ([`Transport`]) no other interface has.
+//! [`Context::open`] whether the libraries are there: an error says what to install. `libefa` is opened only for EFA
+//! devices, whose scalable reliable datagrams ([`Transport`]) no other interface has.
 //!
 //! The layouts in [`abi`] are our own, and a test compares them with rdma-core's headers where they are installed
-//! (`libibverbs-dev`). The ecosystem keeps `sideway` best, and it was looked at first: it and the `rdma-mummy-sys` below it open
-//! the library at run time as well, but are built with cmake and libclang. `rdma-sys` and `ibverbs-sys` link the library and are
-//! built with libclang, the second with a copy of rdma-core. What is needed here is 26 functions that are exported, four that are
-//! found in a table, and two dozen structures, all of a binary interface that rdma-core keeps and versions by symbol. That is
-//! less to keep than the requirements of a build would be to everybody. `libloading`, which `ash` uses as well, opens the
-//! libraries.
+//! (`libibverbs-dev`). The ecosystem keeps `sideway` best, and it was looked at first: it and the `rdma-mummy-sys`
+//! below it open the library at run time as well, but are built with cmake and libclang. `rdma-sys` and `ibverbs-sys`
+//! link the library and are built with libclang, the second with a copy of rdma-core. What is needed here is 26
+//! functions that are exported, four that are found in a table, and two dozen structures, all of a binary interface
+//! that rdma-core keeps and versions by symbol. That is less to keep than the requirements of a build would be to
+//! everybody. `libloading`, which `ash` uses as well, opens the libraries.
 //!
 //! # How it is used
 //!
