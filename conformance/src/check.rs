@@ -110,6 +110,12 @@ pub struct Check {
 }
 
 impl Check {
+    /// The same check, which needs this instead.
+    #[must_use]
+    pub(crate) const fn needing(self, needs: &'static [Need]) -> Self {
+        Self { needs, ..self }
+    }
+
     /// Whether it is about a receive path, and so done for each of them.
     #[must_use]
     pub fn is_about_a_path(&self) -> bool {

@@ -12,6 +12,7 @@ mod performance;
 mod pin;
 mod rdma;
 mod receive;
+mod residency;
 mod resources;
 mod tokens;
 

@@ -5,9 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use devmem_provider::{DmaBuf, Error, Importer, PeerToPeer, Result};
-use devmem_receive::devmem::{self, BindRefusal, Binding, DevmemSocket, Parts, Stream, StreamOptions};
+use devmem_receive::devmem::{self, BindRefusal, Binding, DevmemSocket, Stream, StreamOptions};
 use devmem_receive::nic::Nic;
-use devmem_receive::stream::Part;
 
 use super::{Attached, Feature, Holder, Incoming, Piece, Place, RawSocket, ReceivePath};
 
@@ -58,11 +57,11 @@ impl Attached for Binding {
 
 impl Incoming for Stream {
     fn next(&mut self) -> Result<Option<Vec<Piece>>> {
-        Ok(Stream::next(self)?.map(pieces))
+        Ok(Stream::next(self)?.map(|parts| parts.map(Piece::from).collect()))
     }
 
     fn peek(&mut self) -> Result<Option<Vec<Piece>>> {
-        Ok(Stream::peek(self)?.map(pieces))
+        Ok(Stream::peek(self)?.map(|parts| parts.map(Piece::from).collect()))
     }
 
     fn release(&mut self, places: &[Place]) -> Result<()> {
@@ -84,12 +83,4 @@ impl Incoming for Stream {
     fn raw(&self) -> Option<Box<dyn RawSocket + '_>> {
         Some(Box::new(DevmemSocket::new(self.socket())))
     }
-}
-
-fn pieces(parts: Parts<'_>) -> Vec<Piece> {
-    let piece = |part: Part<'_>| match part {
-        Part::Fragment(fragment) => Piece::Fragment(fragment.into()),
-        Part::Linear(bytes) => Piece::Linear(bytes.to_vec()),
-    };
-    parts.map(piece).collect()
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use devmem_provider::{Attachment, DmaBuf, Error, ErrorKind, Importer, PciAddress, PeerToPeer, Result};
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::nic::Nic;
-use devmem_receive::stream::Fragment;
+use devmem_receive::stream::{Fragment, Part};
 
 use crate::verdict::Skip;
 
@@ -157,6 +157,15 @@ pub enum Piece {
     Fragment(Place),
     /// They arrived in host memory instead.
     Linear(Vec<u8>),
+}
+
+impl From<Part<'_>> for Piece {
+    fn from(part: Part<'_>) -> Self {
+        match part {
+            Part::Fragment(fragment) => Self::Fragment(fragment.into()),
+            Part::Linear(bytes) => Self::Linear(bytes.to_vec()),
+        }
+    }
 }
 
 impl Piece {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use devmem_provider::{DmaBuf, Error, Importer, PeerToPeer, Result};
 use devmem_receive::devmem::{BindRefusal, StreamOptions};
 use devmem_receive::nic::{Nic, Support};
-use devmem_receive::stream::Part;
 use devmem_receive::zcrx::{self, Binding, Event, RawRegistration, RefillEntry, Stream};
 use nix::errno::Errno;
 
@@ -108,11 +107,7 @@ impl Registered for &Binding {
 
 impl Incoming for Stream {
     fn next(&mut self) -> Result<Option<Vec<Piece>>> {
-        let piece = |part: Part<'_>| match part {
-            Part::Fragment(fragment) => Piece::Fragment(fragment.into()),
-            Part::Linear(bytes) => Piece::Linear(bytes.to_vec()),
-        };
-        Ok(Stream::next(self)?.map(|parts| parts.map(piece).collect()))
+        Ok(Stream::next(self)?.map(|parts| parts.map(Piece::from).collect()))
     }
 
     fn release(&mut self, places: &[Place]) -> Result<()> {

@@ -14,6 +14,7 @@ use devmem_lab::{Flavour, Machine, Outcome};
 use tempfile::TempDir;
 
 use super::options::MachineOptions;
+use super::processors::TRUSTED;
 use super::{run, tool};
 
 const PACKAGE: &str = "devmem-conformance";
@@ -25,9 +26,6 @@ const TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// The NIC that is checked is restarted several times in each check, which takes the longer the larger its rings are.
 const NICS: [&str; 2] = ["gve:queues=4,max-ring=256", "gve"];
-
-/// A processor on which the kernel lets devices reach each other, so that memory regions may be of a GPU's memory.
-const TRUSTED: &str = "EPYC";
 
 /// What one machine checks.
 #[derive(Debug)]
@@ -164,6 +162,7 @@ impl Conformance {
             if part.vulkan {
                 machine = machine.vulkan();
             }
+            // So that memory regions may be of a GPU's memory.
             if !self.machine.has_cpu() {
                 machine = machine.cpu(TRUSTED);
             }

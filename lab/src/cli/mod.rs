@@ -6,6 +6,7 @@ mod demo;
 mod fetch;
 mod matrix;
 mod options;
+mod processors;
 mod progress;
 mod providers;
 mod rdma;

@@ -3,10 +3,8 @@
 use devmem_lab::Machine;
 
 use super::options::MachineOptions;
+use super::processors::TRUSTED;
 use super::providers::value;
-
-/// A processor that the kernel knows to let cards reach each other.
-const PROCESSOR: &str = "EPYC";
 
 /// One to receive, one to send.
 const DEVICES: [&str; 2] = ["efa", "efa"];
@@ -27,5 +25,5 @@ pub(super) fn add(
     };
     // A single device reaches itself.
     let sender = if devices > 1 { "--path rdma --rdma efa_1" } else { "--path rdma --rdma efa_0" };
-    (if chosen.has_ways() { machine } else { machine.cpu(PROCESSOR) }, sender)
+    (if chosen.has_ways() { machine } else { machine.cpu(TRUSTED) }, sender)
 }

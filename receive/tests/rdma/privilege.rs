@@ -1,32 +1,16 @@
 //! Without privilege: another user, and a low limit on locked memory.
 
+#[path = "../harness/privilege.rs"]
+mod another_user;
+
 use devmem_provider::{Pin, Require, Residency};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+pub(crate) use another_user::without;
 
 use crate::harness::{Failure, Outcome, ensure};
 use crate::setup::{domain, seen_in, vram};
 use crate::witness::region;
-
-const NOBODY: libc::c_long = 65534;
-
-/// Runs `work` without any capability, as another user.
-pub(crate) fn without<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, Failure> {
-    std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                // SAFETY: the system call itself changes the calling thread only, unlike the C library's
-                // function of that name; the thread ends with `work`.
-                let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
-                if result != 0 {
-                    return Err(std::io::Error::last_os_error().to_string());
-                }
-                work()
-            })
-            .join()
-            .map_err(|_| Failure::from("the thread panicked"))?
-            .map_err(Failure::from)
-    })
-}
 
 /// Runs `work` with this limit on locked memory, in bytes.
 pub(crate) fn with_limit<T>(limit: u64, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {

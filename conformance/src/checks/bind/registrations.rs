@@ -34,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 const fn of_rings(name: &'static str, proves: &'static str, run: fn(&Context<'_>) -> Outcome) -> Check {
-    Check { needs: &[Need::Nic, Need::Path(Feature::Rings)], ..check(name, proves, REFUSALS, run) }
+    check(name, proves, REFUSALS, run).needing(&[Need::Nic, Need::Path(Feature::Rings)])
 }
 
 /// The path's rings.

@@ -37,7 +37,7 @@ const fn of_outliving_streams(
     catches: &'static [Fault],
     run: fn(&Context<'_>) -> Outcome,
 ) -> Check {
-    Check { needs: NEEDS_OUTLIVING_STREAMS, ..check(name, proves, catches, run) }
+    check(name, proves, catches, run).needing(NEEDS_OUTLIVING_STREAMS)
 }
 
 pub(super) use privilege::UNPRIVILEGED;

@@ -16,29 +16,22 @@ use crate::setup::{Connection, Setup, compared, places, sends};
 use crate::verdict::{Finding, Outcome, Stop};
 
 pub(super) const CHECKS: &[Check] = &[
-    of_rings(
+    check(
         "ends_with_its_binding",
         "Detaching is complete though places are held; a stream ends then, with an error that says so, and the buffer \
          keeps its content.",
         &[Fault::SwallowsErrors, Fault::DeniesDetached],
         ends_with_its_binding,
-    ),
-    of_rings(
+    )
+    .needing(NEEDS_RINGS),
+    check(
         "ends_while_it_waits",
         "A stream that waits when its binding is detached ends, and the queue is free.",
         &[Fault::SwallowsErrors, Fault::LeaksBinding],
         ends_while_it_waits,
-    ),
+    )
+    .needing(NEEDS_RINGS),
 ];
-
-const fn of_rings(
-    name: &'static str,
-    proves: &'static str,
-    catches: &'static [Fault],
-    run: fn(&Context<'_>) -> Outcome,
-) -> Check {
-    Check { needs: NEEDS_RINGS, ..check(name, proves, catches, run) }
-}
 
 const FIRST: u64 = 256 << 10;
 

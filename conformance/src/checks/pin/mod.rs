@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use devmem_provider::{Capabilities, Placement, Request, Require, Residency};
 
+use super::residency::{promise_is_kept, unmoved};
 use super::{all, count, path_check};
 use crate::check::{Check, Group};
 use crate::context::Context;
@@ -111,15 +112,8 @@ fn pinned(context: &Context<'_>, placement: Placement) -> Result<Setup, Stop> {
 fn stays_where_it_was(context: &Context<'_>) -> Outcome {
     let setup = pinned(context, Placement::DeviceLocal)?;
     let (before, after) = (setup.pin.residency_before(), setup.pin.residency());
-    for seen in [before, after] {
-        ensure!(seen.residency != Residency::Unknown, "nobody can tell where it is: {}", seen.evidence);
-        ensure!(!seen.evidence.is_empty(), "it is in {seen}, without evidence");
-    }
-    if before.residency != Residency::DeviceLocal {
-        return Ok(Finding::Degraded(format!("it was in {before} before: {}", before.evidence)));
-    }
-    if after.residency == Residency::DeviceLocal {
-        return Ok(Finding::Pass);
+    if let Some(finding) = unmoved(before, after)? {
+        return Ok(finding);
     }
     Ok(Finding::Degraded(format!("{before} -> {after}: {}", after.evidence)))
 }
@@ -151,19 +145,7 @@ fn requirement_is_kept(context: &Context<'_>) -> Outcome {
     let before = buffer.residency()?;
     match devmem_provider::Pin::new(&mut importer, &*buffer, Require::DeviceLocal) {
         Ok(pin) => {
-            ensure!(
-                pin.residency().residency == Residency::DeviceLocal,
-                "it was promised and is in {}",
-                pin.residency()
-            );
-            ensure!(
-                context.provider().capabilities().contains(Capabilities::DEVICE_LOCAL),
-                "device memory is promised by a provider that has none"
-            );
-            ensure!(
-                before.residency == Residency::DeviceLocal,
-                "it was in {before} before, and is promised to be in the device now"
-            );
+            promise_is_kept(context, &before, pin.residency())?;
         }
         Err(error) => {
             ensure!(error.remedy_text().is_some(), "the refusal says nothing of what to do: {error}");

@@ -6,6 +6,7 @@ use devmem_provider::{
 };
 
 use super::super::path_check;
+use super::super::residency::{promise_is_kept, unmoved};
 use super::{ONE_REGION, let_go, references};
 use crate::check::{Check, Group};
 use crate::context::Context;
@@ -61,15 +62,8 @@ fn stays_where_reachable(context: &Context<'_>) -> Outcome {
     let forecast = Forecast::of(&domain, &*buffer)?;
     let pin = Pin::new(&mut domain, &*buffer, Require::Anywhere)?;
     let (before, after) = (pin.residency_before(), pin.residency());
-    for seen in [before, after] {
-        ensure!(seen.residency != Residency::Unknown, "nobody can tell where it is: {}", seen.evidence);
-        ensure!(!seen.evidence.is_empty(), "it is in {seen}, without evidence");
-    }
-    if before.residency != Residency::DeviceLocal {
-        return Ok(Finding::Degraded(format!("it was in {before} before: {}", before.evidence)));
-    }
-    if after.residency == Residency::DeviceLocal {
-        return Ok(Finding::Pass);
+    if let Some(finding) = unmoved(before, after)? {
+        return Ok(finding);
     }
     let way = match forecast.topology.as_ref().map(|topology| &topology.verdict) {
         Some(Verdict::Reachable(route)) => format!("although the device is reachable {route}"),
@@ -114,17 +108,7 @@ fn requirement_is_kept(context: &Context<'_>) -> Outcome {
     let before = (buffer.residency()?, references(&dma_buf)?);
     match Pin::new(&mut domain, &*buffer, Require::DeviceLocal) {
         Ok(pin) => {
-            let after = pin.residency();
-            ensure!(after.residency == Residency::DeviceLocal, "it was promised and is in {after}");
-            ensure!(
-                context.provider().capabilities().contains(Capabilities::DEVICE_LOCAL),
-                "device memory is promised by a provider that has none"
-            );
-            ensure!(
-                before.0.residency == Residency::DeviceLocal,
-                "it was in {} before, and is promised to be in the device now",
-                before.0
-            );
+            promise_is_kept(context, &before.0, pin.residency())?;
         }
         Err(error) => {
             ensure!(error.remedy_text().is_some(), "the refusal says nothing of what to do: {error}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use devmem_provider::{Error, ErrorKind};
 use devmem_receive::zcrx::LinearData;
 
-use super::NEEDS_RINGS;
+use super::{NEEDS_RINGS, check};
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
@@ -22,30 +22,24 @@ pub(super) const CHECKS: &[Check] = &[
          so, and no other stream.",
         &[Fault::SwallowsErrors],
         host_memory_ends_the_stream,
-    ),
+    )
+    .needing(NEEDS_RINGS),
     check(
         "another_thread",
         "A stream that one thread has begun to receive is refused to another, which may give fragments back; no other stream \
          is harmed.",
         &[Fault::SwallowsErrors, Fault::InventsEnd],
         another_thread,
-    ),
+    )
+    .needing(NEEDS_RINGS),
     check(
         "nothing_is_copied",
         "By the kernel's own count it copies nothing into the buffer.",
         &[Fault::TellsCopies],
         nothing_is_copied,
-    ),
+    )
+    .needing(NEEDS_RINGS),
 ];
-
-const fn check(
-    name: &'static str,
-    proves: &'static str,
-    catches: &'static [Fault],
-    run: fn(&Context<'_>) -> Outcome,
-) -> Check {
-    Check { needs: NEEDS_RINGS, ..super::check(name, proves, catches, run) }
-}
 
 const BYTES: u64 = 256 << 10;
 

@@ -68,7 +68,7 @@ const fn check(
     catches: &'static [Fault],
     run: fn(&Context<'_>) -> Outcome,
 ) -> Check {
-    Check { needs: NEEDS_A_SOCKET, ..super::check(name, proves, catches, run) }
+    super::check(name, proves, catches, run).needing(NEEDS_A_SOCKET)
 }
 
 /// A connection whose socket waits as long as it is told to.

@@ -41,7 +41,7 @@ const fn of_a_socket(
     catches: &'static [Fault],
     run: fn(&Context<'_>) -> Outcome,
 ) -> Check {
-    Check { needs: NEEDS_A_SOCKET, ..check(name, proves, catches, run) }
+    check(name, proves, catches, run).needing(NEEDS_A_SOCKET)
 }
 
 const PARTS: &[&[Check]] = &[STREAMS, counts::CHECKS, refusals::CHECKS, refill_ring::CHECKS];

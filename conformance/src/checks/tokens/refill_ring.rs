@@ -19,34 +19,28 @@ use crate::setup::{BUFFER_BYTES, Setup, accepted, compared, options, places, pre
 use crate::verdict::{Finding, Outcome, Stop};
 
 pub(super) const CHECKS: &[Check] = &[
-    of_rings(
+    check(
         "full_refill_ring",
         "When more is given back than the refill ring has room for the kernel is asked to take it, and nothing is lost.",
         &[Fault::LosesTokens, Fault::DropsBytes],
         full_refill_ring,
-    ),
-    of_rings(
+    )
+    .needing(NEEDS_RINGS),
+    check(
         "wrong_refill_entries",
         "Entries of the refill ring with another area, an offset outside or padding give nothing back, and harm nothing.",
         &[Fault::ReleasesEarly, Fault::DropsBytes],
         wrong_refill_entries,
-    ),
-    of_rings(
+    )
+    .needing(NEEDS_RINGS),
+    check(
         "exhaustion_is_told",
         "That a buffer has run out is told by an event, once, and again when it has run out again.",
         &[Fault::LosesMessages, Fault::ReleasesEarly],
         exhaustion_is_told,
-    ),
+    )
+    .needing(NEEDS_RINGS),
 ];
-
-const fn of_rings(
-    name: &'static str,
-    proves: &'static str,
-    catches: &'static [Fault],
-    run: fn(&Context<'_>) -> Outcome,
-) -> Check {
-    Check { needs: NEEDS_RINGS, ..check(name, proves, catches, run) }
-}
 
 /// A refill ring that is much smaller than a batch.
 const ENTRIES: u32 = 16;

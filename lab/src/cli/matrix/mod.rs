@@ -12,6 +12,7 @@ use devmem_lab::Machine;
 use serde_json::{Value, json};
 
 use super::options::MachineOptions;
+use super::processors::{TRUSTED, UNTRUSTED};
 use super::{run, tool};
 
 /// How long each machine may take if nothing else is said.
@@ -26,16 +27,11 @@ const MACHINES: [&[&str]; 4] = [
     &["nouveau:tu117"],
 ];
 
-/// A processor whose host bridges the kernel trusts with requests between peers, and one whose it does not
-/// (`cpu_supports_p2pdma()` in `drivers/pci/p2pdma.c`). Each machine is booted with both; to devmem TCP it makes no
-/// difference.
+/// Each machine is booted with both processors; to devmem TCP it makes no difference.
 const PROCESSORS: [(&str, &str, &str); 2] = [
     (TRUSTED, "nic-to-gpu-copy matrix --nic eth0 --rdma efa_0 --json", WITH_PATH),
     (UNTRUSTED, "nic-to-gpu-copy matrix --rdma efa_0 --json", WITHOUT_PATH),
 ];
-
-const TRUSTED: &str = "EPYC";
-const UNTRUSTED: &str = "max";
 
 const WITH_PATH: &str = "with a path";
 const WITHOUT_PATH: &str = "without a path";
@@ -228,13 +224,18 @@ fn outcome(row: &Value) -> String {
 
 fn place(place: &Value) -> String {
     let Some(residency) = place["residency"].as_str() else { return String::new() };
-    let region = place["region"].as_str().map(|region| format!(" ({region})")).unwrap_or_default();
     let note = match place["lab"].as_str() {
         None => ", not looked for by the lab",
         Some(lab) if lab != residency => &format!(", the lab found {lab}"),
         Some(_) => "",
     };
-    format!("{residency}{region}{note}")
+    format!("{}{note}", as_told(place))
+}
+
+/// Where the driver says that it is.
+fn as_told(place: &Value) -> String {
+    let region = place["region"].as_str().map(|region| format!(" ({region})")).unwrap_or_default();
+    format!("{}{region}", place["residency"].as_str().unwrap_or_default())
 }
 
 #[cfg(test)]

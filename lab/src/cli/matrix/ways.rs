@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use devmem_lab::{Machine, Topology};
 use serde_json::{Value, json};
 
+use super::super::processors::{TRUSTED, UNTRUSTED};
 use super::super::{run, tool};
-use super::{TRUSTED, UNTRUSTED};
+use super::as_told;
 
 /// The GPUs: those whose drivers ask for a way.
 const GPUS: [&str; 2] = ["amdgpu:hainan", "xe:bmg"];
@@ -74,11 +75,7 @@ pub(super) fn markdown(rows: &[Value]) -> String {
         |---|---|---|---|---|---|\n"
         .to_owned();
     for row in rows {
-        let place = |driver: &str| {
-            let place = &row[driver];
-            let region = place["region"].as_str().map(|region| format!(" ({region})")).unwrap_or_default();
-            format!("{}{region}", place["residency"].as_str().unwrap_or_default())
-        };
+        let place = |driver: &str| as_told(&row[driver]);
         let path = match row["peer_to_peer"].as_bool() {
             Some(true) => "yes",
             Some(false) => "no",

@@ -1,6 +1,7 @@
 //! Devmem TCP: binding buffers to queues, and receiving into them.
 
 mod bind;
+#[path = "../../harness/privilege.rs"]
 pub(crate) mod privilege;
 pub(crate) mod sender;
 pub(crate) mod setup;
