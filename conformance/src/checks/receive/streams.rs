@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use devmem_provider::ErrorKind;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{NEEDS_A_SOCKET, check};
 use crate::check::Check;
@@ -193,13 +194,15 @@ fn few_fragments_at_a_time(context: &Context<'_>) -> Outcome {
     let (setup, mut session) = (Setup::of(context, 1, 16 << 20)?, context.peer()?);
     let bytes = 12 << 20;
     let listener = setup.listen(context, crate::Family::V4)?;
+    // The connection inherits it, and with it a window in which all of this may wait.
+    setsockopt(&listener, sockopt::RcvBufForce, &(16 << 20)).map_err(std::io::Error::from)?;
     let script = crate::setup::script(listener.local_addr()?, sends(bytes));
     let options = crate::setup::options().batch_fragments(8);
     let mut connection = setup.accept(&listener, &mut session, script, options)?;
     let mut rested = 0;
     while let Some(places) = connection.read(&setup.mapping)? {
         connection.incoming.release(&places)?;
-        // Until more waits than a path has room to tell of; the longer a connection goes on, the more may wait.
+        // Until more waits than a path has room to tell of.
         if connection.position - rested >= 2 << 20 {
             rested = connection.position;
             std::thread::sleep(Duration::from_millis(200));

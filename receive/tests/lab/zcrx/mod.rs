@@ -44,7 +44,7 @@ pub(crate) const TESTS: &[Test] = tests![
     },
     receivers::{
         streams_share_a_queue_between_threads,
-        one_ring_receives_eight_connections_from_two_queues,
+        one_ring_receives_many_connections_from_two_queues,
         packets_of_another_queue_are_told,
         one_ring_is_for_one_after_the_other,
     },

@@ -8,10 +8,11 @@ use devmem_provider::ErrorKind;
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::stream::Fragment;
 use devmem_receive::zcrx::LinearData;
+use nix::sys::socket::{setsockopt, sockopt};
 
-use super::setup::Setup;
+use super::setup::{Incoming, Setup};
 use crate::devmem::sender;
-use crate::devmem::setup::accept;
+use crate::devmem::setup::{ADDRESS, accept};
 use crate::harness::{Outcome, ensure};
 use crate::machine::set_link;
 
@@ -96,12 +97,21 @@ pub(crate) fn another_connections_fragment_is_not_released() -> Outcome {
     second.drain(&setup.mapping, MEBIBYTE)
 }
 
-/// The kernel finds more in the socket than the ring has room for.
+/// The kernel finds more in the socket than the ring has room for: nobody receives until all of it is on its way.
 pub(crate) fn a_full_completion_queue_loses_nothing() -> Outcome {
-    let setup = Setup::new(16 * MEBIBYTE)?;
-    let mut incoming = setup.connect(8 * MEBIBYTE, StreamOptions::default().batch_fragments(8))?;
-    std::thread::sleep(Duration::from_millis(300));
-    incoming.drain(&setup.mapping, 8 * MEBIBYTE)?;
+    let bytes = 8 * MEBIBYTE;
+    // A fragment may take a page, however short it is.
+    let setup = Setup::new(4 * bytes)?;
+    let listener = TcpListener::bind(ADDRESS)?;
+    // A connection inherits it, and with it a window for everything.
+    setsockopt(&listener, sockopt::RcvBufForce, &usize::try_from(4 * bytes)?)?;
+    let mut sender = sender::start(ADDRESS, bytes)?;
+    let stream = setup.pin.receive(accept(&listener)?, StreamOptions::default().batch_fragments(8))?;
+    // The sender ends when the rest of the stream fits into its own socket, which is half of it at most.
+    let status = sender.wait()?;
+    ensure!(status.success(), "sender: {status}");
+    let mut incoming = Incoming { stream, position: 0, sender };
+    incoming.drain(&setup.mapping, bytes)?;
     ensure!(incoming.stream.restarts() > 0, "the completion queue was never full");
     Ok(())
 }
