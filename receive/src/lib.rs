@@ -48,6 +48,7 @@
 //! # }
 //! ```
 
+mod deadline;
 pub mod devmem;
 pub mod ethtool;
 pub mod netdev;

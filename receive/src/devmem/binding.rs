@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devmem_provider::{
     Attachment, Buffer, DmaBuf, Error, Importer, PciAddress, PeerToPeer, Pin, Require, Result,
@@ -11,6 +11,7 @@ use devmem_provider::{
 use super::bind_refusal::BindRefusal;
 use super::options::StreamOptions;
 use super::stream::Stream;
+use crate::deadline::Deadline;
 use crate::nic::{Nic, Prepared};
 use crate::parked_packets::ParkedPackets;
 use crate::{netdev, netlink};
@@ -151,12 +152,12 @@ impl Binding {
         let id = queues.id();
         let references = dma_buf.file_information()?.count;
         drop(queues);
-        let deadline = Instant::now() + limit;
+        let deadline = Deadline::after(limit);
         let mut parked = ParkedPackets::new();
         // The page pool goes with its last page; the kernel's reference to the buffer goes a little later,
         // by a work queue (`net_devmem_dmabuf_binding_put()`).
         while has_page_pool(id)? || dma_buf.file_information()?.count >= references {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Ok(false);
             }
             parked.free_if_due();

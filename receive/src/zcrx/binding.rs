@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devmem_provider::{Attachment, DmaBuf, Error, ErrorKind, Importer, PciAddress, PeerToPeer, Result};
 use nix::errno::Errno;
@@ -13,6 +13,7 @@ use super::queue::{Area, InterfaceQueue, Registration};
 use super::stream::Stream;
 use super::uapi::{CopyStatistics, RefillEntry};
 use super::{capability, refusal};
+use crate::deadline::Deadline;
 use crate::devmem::{BindRefusal, StreamOptions};
 use crate::nic::{Capability, Nic, Prepared};
 use crate::parked_packets::ParkedPackets;
@@ -242,7 +243,7 @@ impl Binding {
     ///
     /// If the kernel cannot be asked.
     pub fn unbind(mut self, limit: Duration) -> Result<bool> {
-        let deadline = Instant::now() + limit;
+        let deadline = Deadline::after(limit);
         let Some(dma_buf) = self.dma_buf.take() else { return Ok(self.queue.close()) };
         // The registration has one reference, our copies of the descriptor share another.
         let references = dma_buf.file_information()?.count;
@@ -250,7 +251,7 @@ impl Binding {
         let mut parked = ParkedPackets::new();
         // The registration lives until the queue's page pool goes, with its last page (`io_pp_zc_destroy()`).
         while !free || dma_buf.file_information()?.count >= references {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Ok(false);
             }
             parked.free_if_due();

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devmem_provider::{DmaBuf, Error, ErrorKind, Result, base_page_size};
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use super::ring::{EVENT, Ring};
 use super::slot::{Slot, lock};
 use super::sys::{self, AreaMemory};
 use super::uapi::{self, CopyStatistics, Events, Queue, RefillEntry, RefillOffsets};
+use crate::deadline::Deadline;
 use crate::netdev::QueueKind;
 use crate::nic::Nic;
 use crate::shared_memory::SharedMemory;
@@ -295,7 +296,7 @@ impl InterfaceQueue {
     }
 
     fn wait_until_free(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+        let deadline = Deadline::after(limit);
         // A queue that is gone is free.
         while self
             .nic
@@ -303,7 +304,7 @@ impl InterfaceQueue {
             .queue(self.nic.ifindex(), QueueKind::Receive, self.number)
             .is_ok_and(|queue| queue.io_uring)
         {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return false;
             }
             std::thread::sleep(POLL);

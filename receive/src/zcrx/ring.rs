@@ -107,7 +107,7 @@ impl Ring {
         limit: Option<Duration>,
     ) -> Result<Waited> {
         // Without a timeout the kernel takes the time of lingering for one.
-        let limit = limit.unwrap_or(FOR_EVER);
+        let limit = limit.map_or(FOR_EVER, |limit| limit.min(FOR_EVER));
         let timeout = types::Timespec::from(limit);
         let mut arguments = types::SubmitArgs::new();
         if let (Some(linger), 2..) = (linger, count) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use super::completion::Completion;
 use super::context::{Context, Transport};
 use super::failure::VerbsFailure;
 use super::sys;
+use crate::deadline::Deadline;
 
 /// How many completions are taken at once.
 const BATCH: usize = 16;
@@ -87,7 +88,7 @@ impl CompletionQueue {
     ///
     /// [`VerbsFailure::NoNotifications`] if the device tells of none; if the queue is beyond use.
     pub fn wait(&self, other: Option<BorrowedFd<'_>>, limit: Duration) -> Result<Woken> {
-        let deadline = Instant::now() + limit;
+        let deadline = Deadline::after(limit);
         loop {
             let found = self.poll()?;
             if !found.is_empty() {
@@ -99,7 +100,7 @@ impl CompletionQueue {
             if !found.is_empty() {
                 return Ok(Woken::Completions(found));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             if let Some(woken) = self.sleep(other, left)? {
                 return Ok(woken);
             }
