@@ -42,7 +42,8 @@ pub enum ErrorKind {
 
 /// A failure, told so that a person can act on it and code can match on it.
 ///
-/// It reads as one sentence: *what was tried* on *what*: *what the kernel said*; *what to do*.
+/// It reads as one sentence: *what was tried* on *what*: *what the kernel said*; *what to do*. The sentence
+/// tells the underlying error as well, so that who walks the chain of sources ends here.
 pub struct Error(Box<Details>);
 
 struct Details {

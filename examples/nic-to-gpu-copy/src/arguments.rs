@@ -203,7 +203,7 @@ pub(crate) struct SendOptions {
     #[arg(long, conflicts_with = "digest")]
     no_digest: bool,
     /// Wait so many seconds for the receiver to listen.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86400))]
     pub(crate) wait: u64,
     /// Print the summary as one JSON object.
     #[arg(long)]
@@ -277,7 +277,7 @@ pub(crate) struct PinOptions {
     #[arg(long)]
     pub(crate) remote_read: bool,
     /// Hold it no longer than so many seconds.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=1 << 32))]
     pub(crate) seconds: Option<u64>,
     /// Print one JSON object, and one for each thing that happens later.
     #[arg(long)]

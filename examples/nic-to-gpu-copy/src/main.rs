@@ -2,6 +2,7 @@
 
 mod arguments;
 mod digest;
+mod failure;
 mod gather_benchmark;
 mod inspect;
 mod matrix;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("nic-to-gpu-copy: {error:#}");
+            eprintln!("nic-to-gpu-copy: {}", failure::line(&error));
             ExitCode::FAILURE
         }
     }

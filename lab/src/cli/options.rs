@@ -113,7 +113,7 @@ pub(crate) struct MachineOptions {
     #[arg(long = "kernel-argument", value_name = "TEXT")]
     kernel_arguments: Vec<String>,
     /// Seconds after which the run is ended as a failure
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86400))]
     timeout: Option<u64>,
     /// Puts a file or folder of this host into the guest; relative places are in /root, where the command
     /// runs; may be repeated

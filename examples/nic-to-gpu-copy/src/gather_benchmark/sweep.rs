@@ -9,6 +9,7 @@ use super::buffers::Buffers;
 use super::content::Order;
 use super::verification::Reference;
 use super::ways::{Spread, Way, fragments};
+use crate::failure;
 
 /// How many fragments a batch has.
 const COUNTS: [u32; 6] = [16, 256, 4096, 16384, 65536, 262_144];
@@ -68,7 +69,7 @@ pub(super) fn measure(
         match Buffers::new(provider, placement, u64::from(most.max(AT_LEAST)) * fragment_bytes) {
             Ok(buffers) => break buffers,
             Err(error) => {
-                sweep.left_out.push(LeftOut { fragments: most, reason: format!("{error:#}") });
+                sweep.left_out.push(LeftOut { fragments: most, reason: failure::line(&error) });
                 counts.pop();
             }
         }

@@ -19,7 +19,7 @@ pub(crate) struct Hello {
     /// Which stripe will come, of how many.
     pub(crate) stripe: u32,
     pub(crate) stripes: u32,
-    /// The longest write that the sender's device makes.
+    /// The longest piece that the sender writes.
     pub(crate) longest: u32,
 }
 

@@ -13,6 +13,7 @@ use devmem_receive::rdma::verbs::{
     Woken,
 };
 
+use super::PIECE;
 use super::handshake::{Hello, Offer};
 use super::window::low;
 use crate::transfer::Header;
@@ -60,7 +61,8 @@ impl Sender {
     pub(crate) fn connect(domain: &ProtectionDomain, mut socket: TcpStream, header: &Header) -> Result<Self> {
         socket.set_nodelay(true).context("cannot set the socket up for sending")?;
         let context = domain.context();
-        let longest = context.capabilities().maximum_rdma_bytes;
+        // It is also how much memory the receiver may make this side lock for a piece.
+        let longest = PIECE.min(context.capabilities().maximum_rdma_bytes);
         let completions = context.completion_queue(2 * BUFFERS)?;
         let options = QueuePairOptions::default().requests(BUFFERS).receives(1);
         let pair = domain.queue_pair(&completions, &completions, options)?;
@@ -68,10 +70,7 @@ impl Sender {
         Hello { endpoint: pair.endpoint(), stripe, stripes, longest }.send(&mut socket)?;
         let offer = Offer::receive(&mut socket)?;
         if offer.piece_bytes > longest {
-            bail!(
-                "the peer wants pieces of {} bytes; this device writes {longest} at once",
-                offer.piece_bytes
-            );
+            bail!("the peer wants pieces of {} bytes; this side writes {longest} at once", offer.piece_bytes);
         }
         let peer = pair.connect(&offer.endpoint)?;
         let bytes = usize::try_from(u64::from(offer.piece_bytes) * u64::from(BUFFERS))?;
