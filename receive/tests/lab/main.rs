@@ -7,13 +7,15 @@ mod devmem;
 mod harness;
 mod machine;
 mod nic;
+mod paths;
+mod sender;
+mod setup;
 mod zcrx;
 
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
-use devmem::sender;
 use nic::roles;
 
 fn main() -> ExitCode {
@@ -26,6 +28,10 @@ fn main() -> ExitCode {
         // What the kernel says to an attempt to bind gve's queue 0.
         .allow_warning("page_pool_disable_direct_recycling")
         .main(|| {
-            harness::run(Arguments::from_args(), &[devmem::TESTS, nic::TESTS, zcrx::TESTS].concat(), None)
+            harness::run(
+                Arguments::from_args(),
+                &[paths::TESTS, devmem::TESTS, nic::TESTS, zcrx::TESTS].concat(),
+                None,
+            )
         })
 }

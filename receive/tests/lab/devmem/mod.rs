@@ -3,8 +3,6 @@
 mod bind;
 #[path = "../../harness/privilege.rs"]
 pub(crate) mod privilege;
-pub(crate) mod sender;
-pub(crate) mod setup;
 mod streams;
 
 use crate::harness::{Test, tests};
@@ -26,18 +24,8 @@ pub(crate) const TESTS: &[Test] = tests![
         a_refused_bind_leaves_no_reference,
     },
     streams::{
-        every_byte_in_order_in_any_batch,
-        a_fragment_that_is_held_is_not_overwritten,
-        an_exhausted_buffer_recovers_when_fragments_come_back,
-        a_fragment_released_twice_is_told,
-        another_connections_fragment_is_not_released,
         a_peek_shows_the_same_bytes_again,
         what_was_received_outlives_the_binding,
-        unbinding_is_complete_once_nothing_is_held,
-        a_closed_connection_gives_its_fragments_back,
         a_small_buffer_feeds_every_queue,
-        a_fragment_of_another_binding_is_refused,
-        the_link_may_go_down_and_up,
-        fragments_stay_within_a_page,
     },
 ];

@@ -9,11 +9,10 @@ use devmem_receive::devmem::StreamOptions;
 use devmem_receive::stream::Part;
 use devmem_receive::zcrx::{Event, HostMemory, Stream, Zcrx};
 
-use super::setup::connection;
-use crate::devmem::sender;
-use crate::devmem::setup::accept;
 use crate::harness::{Outcome, ensure};
 use crate::machine::prepare;
+use crate::sender;
+use crate::setup::{accept, connection};
 
 const MEBIBYTE: usize = 1 << 20;
 

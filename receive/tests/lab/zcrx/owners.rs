@@ -7,12 +7,13 @@ use devmem_provider::{Error, ErrorKind, Importer};
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::netdev::QueueKind;
 use devmem_receive::nic::{Nic, restore, restore_on_signals};
-use devmem_receive::zcrx::{Stream, Zcrx};
+use devmem_receive::zcrx::{Binding, Stream, Zcrx};
 
-use super::setup::{Setup, connection};
+use super::setup;
 use crate::harness::nic::{restored, restores_on_signals, unchanged};
 use crate::harness::{Actor, Failure, Outcome, Role, ensure, say_ready, wait_for_end};
 use crate::machine::{self, NIC, prepare};
+use crate::setup::{Setup, connection};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -31,7 +32,7 @@ fn hold() -> Outcome {
 
 fn receive_until_signal() -> Outcome {
     restore_on_signals()?;
-    let setup = Setup::new(4 * MEBIBYTE)?;
+    let setup = setup(4 * MEBIBYTE)?;
     // Its sender says nothing for ever.
     let mut incoming = setup.connect(u64::MAX, StreamOptions::default())?;
     let fragments = incoming.read(&setup.mapping)?.ok_or("no data")?;
@@ -46,7 +47,7 @@ fn is_free(nic: &Nic, queue: u32) -> Result<bool, Failure> {
 }
 
 pub(crate) fn unbinding_is_complete_with_fragments_held() -> Outcome {
-    let setup = Setup::new(4 * MEBIBYTE)?;
+    let setup = setup(4 * MEBIBYTE)?;
     let mut incoming = setup.connect(MEBIBYTE, StreamOptions::default())?;
     while incoming.read(&setup.mapping)?.is_some() {}
     ensure!(incoming.stream.held() > 0, "nothing is held");
@@ -61,7 +62,7 @@ pub(crate) fn unbinding_is_complete_with_fragments_held() -> Outcome {
 }
 
 /// What a stream that waits comes to when `end` is called.
-fn ended_by(setup: Setup, end: impl FnOnce(Setup) -> Outcome) -> Result<Error, Failure> {
+fn ended_by(setup: Setup<Binding>, end: impl FnOnce(Setup<Binding>) -> Outcome) -> Result<Error, Failure> {
     let (socket, mut sender) = connection(u64::MAX)?;
     let mut stream = setup.pin.receive(socket, StreamOptions::default())?;
     let error = thread::scope(|scope| {
@@ -88,7 +89,7 @@ fn wait_for_end_of(stream: &mut Stream) -> Option<Error> {
 }
 
 pub(crate) fn dropping_the_binding_ends_a_stream_that_waits() -> Outcome {
-    let setup = Setup::new(4 * MEBIBYTE)?;
+    let setup = setup(4 * MEBIBYTE)?;
     let error = ended_by(setup, |setup| {
         let Setup { pin, nic, .. } = setup;
         let queue = pin.queues()[0];
@@ -102,7 +103,7 @@ pub(crate) fn dropping_the_binding_ends_a_stream_that_waits() -> Outcome {
 }
 
 pub(crate) fn restoring_ends_a_stream_that_waits() -> Outcome {
-    let setup = Setup::new(4 * MEBIBYTE)?;
+    let setup = setup(4 * MEBIBYTE)?;
     let error = ended_by(setup, |setup| {
         // The binding is still there.
         let Setup { pin, nic, .. } = setup;

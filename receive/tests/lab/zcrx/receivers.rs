@@ -9,16 +9,16 @@ use devmem_receive::devmem::StreamOptions;
 use devmem_receive::stream::Part;
 use devmem_receive::zcrx::{Receiver, Zcrx};
 
-use super::setup::{Setup, connection};
-use crate::devmem::sender;
-use crate::devmem::setup::{ADDRESS, accept};
+use super::{setup, setup_with};
 use crate::harness::{Outcome, ensure};
 use crate::machine::{prepare, provider};
+use crate::sender;
+use crate::setup::{ADDRESS, accept, connection};
 
 const MEBIBYTE: u64 = 1 << 20;
 
 pub(crate) fn streams_share_a_queue_between_threads() -> Outcome {
-    let setup = Setup::new(16 * MEBIBYTE)?;
+    let setup = setup(16 * MEBIBYTE)?;
     let mut connections = Vec::new();
     for _ in 0..4 {
         connections
@@ -97,40 +97,9 @@ pub(crate) fn one_ring_receives_many_connections_from_two_queues() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn packets_of_another_queue_are_told() -> Outcome {
-    let nic = prepare(2)?;
-    let provider = provider()?;
-    let mut pins = Vec::new();
-    for &queue in nic.queues() {
-        let buffer = provider.allocate(&Request::bytes(4 * MEBIBYTE))?;
-        pins.push(Pin::new(&mut Zcrx::new(nic.nic(), [queue]), &*buffer, Require::Anywhere)?);
-    }
-    let (mut accepted, mut refused) = (0, 0);
-    // Connections are spread over both queues by the sender's port, so that some arrive on the other one.
-    for _ in 0..32 {
-        let (socket, mut sender) = connection(64 << 10)?;
-        let mut stream = pins[0].receive(socket, StreamOptions::default())?;
-        match stream.next() {
-            Ok(_) => accepted += 1,
-            Err(error) => {
-                ensure!(error.kind() == ErrorKind::Protocol, "{error}");
-                ensure!(error.to_string().contains("another queue"), "{error}");
-                refused += 1;
-            }
-        }
-        drop(stream);
-        sender.kill()?;
-        sender.wait()?;
-        if accepted > 0 && refused > 0 {
-            return Ok(());
-        }
-    }
-    Err(format!("{accepted} connections were accepted, {refused} refused").into())
-}
-
 /// As kernels do it that let rings share nothing: the ring that registered the queue receives.
 pub(crate) fn one_ring_is_for_one_after_the_other() -> Outcome {
-    let setup = Setup::with(8 * MEBIBYTE, Zcrx::one_ring)?;
+    let setup = setup_with(8 * MEBIBYTE, Zcrx::one_ring)?;
     let options = StreamOptions::default().batch_bytes(64 << 10);
     let mut first = setup.connect(MEBIBYTE, options)?;
     let fragments = first.read(&setup.mapping)?.ok_or("no data")?;

@@ -1,59 +1,118 @@
-//! A NIC that is set up, a buffer that is bound, a connection that arrives there.
+//! A NIC that is set up, a buffer that is bound to it, a connection that arrives there: by either path, or by whichever.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::Child;
 
 use devmem_provider::dma_buf::{Access, Mapping};
-use devmem_provider::{Buffer, Pin, Request, Require};
-use devmem_receive::devmem::{Binding, Stream, StreamOptions};
+use devmem_provider::{Attachment, Buffer, Importer, Pin, Request, Require, Result};
+use devmem_receive::devmem::StreamOptions;
 use devmem_receive::nic::Prepared;
 use devmem_receive::stream::{Fragment, Part};
+use devmem_receive::{devmem, path, zcrx};
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::sender;
 use crate::harness::{Failure, Outcome, ensure};
-use crate::machine::{prepare, provider};
+use crate::machine::provider;
+use crate::sender;
 
 pub(crate) const ADDRESS: &str = "10.77.0.1:5201";
-pub(crate) const PAGE: u64 = 4096;
 
 /// Only a test that has failed waits that long.
 const ACCEPT_TIMEOUT_MS: u16 = 30_000;
 
+/// A binding of a path, or of either.
+pub(crate) trait Receives: Attachment {
+    type Stream: Streams;
+
+    fn receive(&self, socket: TcpStream, options: StreamOptions) -> Result<Self::Stream>;
+}
+
+/// A stream of such a binding.
+pub(crate) trait Streams {
+    fn next(&mut self) -> Result<Option<impl Iterator<Item = Part<'_>>>>;
+
+    fn release(&mut self, fragments: Vec<Fragment>) -> Result<()>;
+
+    fn flush(&mut self) -> Result<()>;
+
+    fn statistics(&self) -> devmem::Statistics;
+}
+
+macro_rules! by {
+    ($($path:ident),+) => {$(
+        impl Receives for $path::Binding {
+            type Stream = $path::Stream;
+
+            fn receive(&self, socket: TcpStream, options: StreamOptions) -> Result<Self::Stream> {
+                $path::Binding::receive(self, socket, options)
+            }
+        }
+
+        impl Streams for $path::Stream {
+            fn next(&mut self) -> Result<Option<impl Iterator<Item = Part<'_>>>> {
+                $path::Stream::next(self)
+            }
+
+            fn release(&mut self, fragments: Vec<Fragment>) -> Result<()> {
+                $path::Stream::release(self, fragments)
+            }
+
+            fn flush(&mut self) -> Result<()> {
+                $path::Stream::flush(self)
+            }
+
+            fn statistics(&self) -> devmem::Statistics {
+                $path::Stream::statistics(self)
+            }
+        }
+    )+};
+}
+
+by!(devmem, zcrx, path);
+
 /// The receiving side. The order of the fields is the order of release.
-pub(crate) struct Setup {
+pub(crate) struct Setup<Binding> {
     pub(crate) mapping: Mapping,
     pub(crate) pin: Pin<Binding>,
     pub(crate) nic: Prepared,
     pub(crate) buffer: Box<dyn Buffer>,
 }
 
-impl Setup {
-    pub(crate) fn new(buffer_bytes: u64) -> Result<Self, Failure> {
-        Self::on(prepare(1)?, buffer_bytes)
-    }
-
+impl<Binding: Receives> Setup<Binding> {
     /// Binds a new buffer to the queues of a NIC.
-    pub(crate) fn on(nic: Prepared, buffer_bytes: u64) -> Result<Self, Failure> {
+    pub(crate) fn of(
+        nic: Prepared,
+        mut queues: impl Importer<Attachment = Binding>,
+        buffer_bytes: u64,
+    ) -> Result<Self, Failure> {
         let buffer = provider()?.allocate(&Request::bytes(buffer_bytes))?;
-        let pin = nic.pin(&*buffer, Require::Anywhere)?;
+        let pin = Pin::new(&mut queues, &*buffer, Require::Anywhere)?;
         let mapping = pin.dma_buf().map(Access::Read)?;
         Ok(Self { mapping, pin, nic, buffer })
     }
 
     /// A connection from the peer, which sends `bytes` bytes.
-    pub(crate) fn connect(&self, bytes: u64, options: StreamOptions) -> Result<Incoming, Failure> {
-        let listener = TcpListener::bind(ADDRESS)?;
-        let mut sender = sender::start(ADDRESS, bytes)?;
-        let accepted = accept(&listener);
-        if accepted.is_err() {
-            sender.kill()?;
-            sender.wait()?;
-        }
-        let stream = self.pin.receive(accepted?, options)?;
-        Ok(Incoming { stream, position: 0, sender })
+    pub(crate) fn connect(
+        &self,
+        bytes: u64,
+        options: StreamOptions,
+    ) -> Result<Incoming<Binding::Stream>, Failure> {
+        let (socket, sender) = connection(bytes)?;
+        Ok(Incoming::new(self.pin.receive(socket, options)?, sender))
     }
+}
+
+/// A connection from the peer, which sends `bytes` bytes.
+pub(crate) fn connection(bytes: u64) -> Result<(TcpStream, Child), Failure> {
+    let listener = TcpListener::bind(ADDRESS)?;
+    let mut sender = sender::start(ADDRESS, bytes)?;
+    let accepted = accept(&listener);
+    if accepted.is_err() {
+        sender.kill()?;
+        sender.wait()?;
+    }
+    Ok((accepted?, sender))
 }
 
 /// Accepts a connection. A queue without pages would keep the test waiting for ever.
@@ -64,13 +123,17 @@ pub(crate) fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
 }
 
 /// A connection, and how far it was read.
-pub(crate) struct Incoming {
+pub(crate) struct Incoming<Stream> {
     pub(crate) stream: Stream,
     pub(crate) position: u64,
     pub(crate) sender: Child,
 }
 
-impl Incoming {
+impl<Stream: Streams> Incoming<Stream> {
+    pub(crate) fn new(stream: Stream, sender: Child) -> Self {
+        Self { stream, position: 0, sender }
+    }
+
     /// Reads once. Checks every byte, and returns the fragments; `None` at the end.
     pub(crate) fn read(&mut self, mapping: &Mapping) -> Result<Option<Vec<Fragment>>, Failure> {
         match self.stream.next()? {
@@ -90,13 +153,20 @@ impl Incoming {
         }
         ensure!(self.position == bytes, "{} of {bytes} bytes", self.position);
         self.stream.flush()?;
+        ensure!(self.held() == 0, "{} fragments are held", self.held());
         let status = self.sender.wait()?;
         ensure!(status.success(), "sender: {status}");
         Ok(())
     }
+
+    /// How many fragments were received and not released. What was only shown may be released as well.
+    pub(crate) fn held(&self) -> u64 {
+        let statistics = self.stream.statistics();
+        statistics.fragments.saturating_sub(statistics.released)
+    }
 }
 
-impl Drop for Incoming {
+impl<Stream> Drop for Incoming<Stream> {
     fn drop(&mut self) {
         let _ = self.sender.kill();
         let _ = self.sender.wait();
