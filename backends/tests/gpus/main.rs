@@ -51,7 +51,7 @@ const GPU_TESTS: &[ProviderTest] = &[
     ("placement::is_kept_where_it_is_required", placement::is_kept_where_it_is_required),
     ("placement::memory_is_read_and_written", placement::memory_is_read_and_written),
     ("placement::what_is_not_offered_is_refused", placement::what_is_not_offered_is_refused),
-    ("leftovers::of_one_hundred_and_a_thousand_exports", leftovers::of_one_hundred_and_a_thousand_exports),
+    ("leftovers::of_a_thousand_exports", leftovers::of_a_thousand_exports),
     ("leftovers::of_many_threads", leftovers::of_many_threads),
     ("exhaustion::a_buffer_as_large_as_the_memory", exhaustion::a_buffer_as_large_as_the_memory),
     ("exhaustion::more_buffers_than_the_memory_holds", exhaustion::more_buffers_than_the_memory_holds),

@@ -17,6 +17,7 @@ mod hardware;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod imports;
+#[path = "../gpus/leftovers.rs"]
 mod leftovers;
 #[path = "../gpus/placement.rs"]
 mod placement;
