@@ -5,10 +5,13 @@ mod lifetime;
 mod refusals;
 mod residency;
 mod transfers;
+mod unplugged;
 mod wrong_requests;
 
 use devmem_provider::{Buffer, DmaBuf, base_page_size};
 use devmem_receive::rdma::Registration;
+
+pub(super) use unplugged::REMOVER;
 
 use super::pin::settled;
 use super::{all, count, path_check};
@@ -22,6 +25,7 @@ use crate::verdict::{Finding, Outcome, Stop};
 /// What every check with a region builds on.
 pub(super) const ONE_REGION: &str = "rdma::one_region";
 
+/// What takes the device away comes last.
 const PARTS: &[&[Check]] = &[
     REGIONS,
     refusals::CHECKS,
@@ -29,6 +33,7 @@ const PARTS: &[&[Check]] = &[
     transfers::CHECKS,
     wrong_requests::CHECKS,
     lifetime::CHECKS,
+    unplugged::CHECKS,
 ];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
