@@ -41,6 +41,7 @@ pub mod path;
 mod pci_function;
 pub mod peer;
 pub mod rdma_device;
+pub mod rdma_transfers;
 mod remembered_nic;
 pub mod report;
 mod rtnetlink;

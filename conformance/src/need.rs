@@ -11,6 +11,7 @@ use devmem_receive::rdma::AccessFlags;
 use crate::context::{Context, no_nic, no_peer};
 use crate::path::{Feature, ReceivePath};
 use crate::rdma_device::no_rdma_device;
+use crate::rdma_transfers::Transfer;
 use crate::verdict::Skip;
 
 /// Something that must be there for a check to say anything.
@@ -29,6 +30,8 @@ pub enum Need {
     Path(Feature),
     /// An RDMA device that makes memory regions of DMA-bufs.
     Rdma,
+    /// Queue pairs of that device that transfer by this. Goes with [`Rdma`](Self::Rdma).
+    RdmaTransfers(Transfer),
     /// A machine that sends to it.
     Peer,
     /// `/proc` shows this process's descriptors.
@@ -64,6 +67,11 @@ impl Need {
                 Err(_) => Err(no_nic()),
             },
             Self::Rdma => can_register(context),
+            Self::RdmaTransfers(transfer) => match &context.environment().rdma {
+                // What the heaps say is for others to find wrong.
+                Some(device) => transfer.probe(&**device, context.size().unwrap_or(1) as usize),
+                None => Err(no_rdma_device()),
+            },
             Self::Peer => match context.environment().peer {
                 Some(_) => Ok(()),
                 None => Err(no_peer()),
@@ -108,6 +116,9 @@ impl fmt::Display for Need {
             Self::Nic => f.write_str("a NIC that can receive into device memory"),
             Self::Path(feature) => write!(f, "a receive path with {feature}"),
             Self::Rdma => f.write_str("an RDMA device that registers DMA-bufs"),
+            Self::RdmaTransfers(transfer) => {
+                write!(f, "an RDMA device with {transfer}, and rdma-core's library")
+            }
             Self::Peer => f.write_str("a machine that sends"),
             Self::Proc => f.write_str("/proc"),
             Self::Disruption => f.write_str("leave to take devices away (--disruptive)"),

@@ -28,6 +28,12 @@ impl PciFunction {
         link.file_name()?.to_str().map(str::to_owned)
     }
 
+    /// The network interfaces that its driver has made of it.
+    pub(crate) fn interfaces(self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder().join("net")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Whether no other function of the same card is there.
     pub(crate) fn is_alone(self) -> bool {
         let own = self.0.to_string();

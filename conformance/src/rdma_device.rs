@@ -1,10 +1,12 @@
 //! The RDMA device that registers a provider's buffers, behind an interface that the checks use.
 
 use std::fmt;
+use std::sync::Arc;
 
 use devmem_provider::{Attachment, DmaBuf, Error, Importer, PciAddress, PeerToPeer, Result};
-use devmem_receive::rdma::{AccessFlags, Device, MemoryRegion, ProtectionDomain, Registration};
+use devmem_receive::rdma::{AccessFlags, Device, Events, MemoryRegion, ProtectionDomain, Registration};
 
+use crate::rdma_transfers::{self, Transfers};
 use crate::verdict::Skip;
 
 /// A device that makes memory regions of DMA-bufs.
@@ -15,6 +17,23 @@ pub trait RdmaDevice: fmt::Debug + Send + Sync {
     ///
     /// What is missing, with what to do.
     fn open(&self) -> Result<Box<dyn Regions>>;
+
+    /// Opens it for transfers, by rdma-core's library.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, with what to do.
+    fn transfers(&self) -> Result<Box<dyn Transfers>>;
+
+    /// The device's name.
+    fn name(&self) -> &str;
+
+    /// The device at the same place of the machine, after it was taken away and has come back.
+    ///
+    /// # Errors
+    ///
+    /// It has not come back.
+    fn found_again(&self) -> Result<Arc<dyn RdmaDevice>>;
 }
 
 /// A protection domain. Regions may outlive it.
@@ -41,6 +60,13 @@ pub trait Regions: fmt::Debug {
     ///
     /// Why it was refused, with what to do.
     fn register(&self, dma_buf: &DmaBuf, registration: Registration) -> Result<Box<dyn Region>>;
+
+    /// See [`ProtectionDomain::events`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn events(&self) -> Result<Events>;
 }
 
 /// A memory region. Dropping it deregisters.
@@ -63,6 +89,19 @@ impl RdmaDevice for Device {
     fn open(&self) -> Result<Box<dyn Regions>> {
         Ok(Box::new(ProtectionDomain::open(self)?))
     }
+
+    fn transfers(&self) -> Result<Box<dyn Transfers>> {
+        rdma_transfers::open(self)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn found_again(&self) -> Result<Arc<dyn RdmaDevice>> {
+        let place = self.pci.map_or_else(|| self.name.clone(), |address| address.to_string());
+        Ok(Arc::new(Device::find(&place)?))
+    }
 }
 
 impl Regions for ProtectionDomain {
@@ -84,6 +123,10 @@ impl Regions for ProtectionDomain {
 
     fn register(&self, dma_buf: &DmaBuf, registration: Registration) -> Result<Box<dyn Region>> {
         Ok(Box::new(ProtectionDomain::register(self, dma_buf, registration)?))
+    }
+
+    fn events(&self) -> Result<Events> {
+        ProtectionDomain::events(self)
     }
 }
 

@@ -102,6 +102,7 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     lifetime::UNPRIVILEGED,
     lifetime::FINDER,
     bind::STRANGER,
+    rdma::REMOVER,
 ];
 
 /// Stops unless something was refused, with one of these kinds and something to try next.

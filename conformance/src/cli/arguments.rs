@@ -100,8 +100,8 @@ pub(super) struct RunOptions {
     /// The receive path; may be repeated. By default all; checks of one that the kernel lacks are skipped.
     #[arg(long = "path", value_enum, value_name = "PATH", requires = "nic")]
     pub(super) paths: Vec<PathName>,
-    /// Also take the NIC and the provider's device away from the machine and bring them back.
-    #[arg(long, requires = "nic")]
+    /// Also take the NIC, the RDMA device and the provider's device away from the machine and bring them back.
+    #[arg(long)]
     pub(super) disruptive: bool,
     /// Only checks whose name contains this; may be repeated.
     /// With `=` before it, the check of exactly that name.

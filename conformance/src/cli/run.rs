@@ -83,6 +83,10 @@ fn environment(options: &RunOptions, provider: &str, rdma: Option<&Device>) -> E
     let rdma_name = rdma.map_or("none", |device| device.name.as_str());
     environment.arguments.extend(["--rdma", rdma_name].map(OsString::from));
     environment.rdma = rdma.map(|device| -> Arc<dyn RdmaDevice> { Arc::new(device.clone()) });
+    if options.disruptive {
+        environment.arguments.push("--disruptive".into());
+        environment.disruptive = true;
+    }
     let Some(selector) = &options.nic else { return environment };
     let mut nic = NicUnderTest::new(selector);
     nic.port = options.port;
@@ -100,10 +104,6 @@ fn environment(options: &RunOptions, provider: &str, rdma: Option<&Device>) -> E
         add("--peer", address.into());
         add("--key", key.into());
         environment.peer = Some(PeerChoice::remote(address, key));
-    }
-    if options.disruptive {
-        environment.arguments.push("--disruptive".into());
-        environment.disruptive = true;
     }
     environment.nic = Some(nic);
     if !options.paths.is_empty() {

@@ -4,6 +4,7 @@ mod incoming;
 mod path;
 mod provider;
 mod rdma;
+mod rdma_transfers;
 mod rings;
 mod sys;
 
@@ -83,7 +84,7 @@ pub enum Fault {
     BindsNothing,
     /// A bind that is refused is reported as done.
     BindsAnything,
-    /// A refused bind does not say why.
+    /// A refused bind or request does not say why.
     WrongRefusal,
     /// A refused bind keeps a reference to the buffer.
     KeepsRefused,
@@ -105,19 +106,23 @@ pub enum Fault {
     SameKeys,
     /// A memory region ends with its protection domain.
     EndsWithDomain,
+    /// A memory region ends when its process forks.
+    EndsWithFork,
+    /// Of a request that fails a part is done.
+    DoneInPart,
     /// What is told of how a buffer is shared is not so.
     WrongSharing,
-    /// Fragments are reported a page away from their bytes.
+    /// Fragments are reported, or peers' requests done, a page away from their bytes.
     WrongOffset,
-    /// Fragments are reported a byte longer than they are.
+    /// Fragments are reported, or peers' requests done, a byte longer than they are.
     WrongLength,
     /// Fragments are reported outside of the buffer.
     OutsideBuffer,
     /// Received pieces come in another order than they were sent in.
     SwapsFragments,
-    /// Received pieces are left out.
+    /// Received pieces, or the last bytes of peers' requests, are left out.
     DropsBytes,
-    /// Received pieces are reported twice.
+    /// Received pieces, or ends of posted receives, are reported twice.
     ReportsTwice,
     /// What lies in the buffer is told to be in host memory.
     LinearInstead,
@@ -133,7 +138,7 @@ pub enum Fault {
     InventsEnd,
     /// A stream's end is told as an error.
     HidesEnd,
-    /// Errors of a stream are told as its end, or not at all.
+    /// Errors of a stream are told as its end, or not at all; those of requests as success.
     SwallowsErrors,
     /// What is only to be shown is taken.
     PeekTakes,
@@ -141,11 +146,11 @@ pub enum Fault {
     IgnoresFlags,
     /// A receive takes more than there is room for.
     IgnoresLength,
-    /// What the kernel tells besides payload, control messages and events, is lost.
+    /// What is told besides payload, control messages, events and immediate data, is lost.
     LosesMessages,
     /// The connection is closed both ways when the peer has sent all.
     ClosesAtEnd,
-    /// A connection that is closed stays open in the kernel, with all that it holds.
+    /// A connection or queue pair that is closed stays open in the kernel, with all that it holds.
     KeepsConnection,
     /// Bytes are told to have been copied that were not.
     TellsCopies,
@@ -159,7 +164,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 70] = [
+    pub const ALL: [Self; 72] = [
         Self::Nameless,
         Self::WrongKind,
         Self::WrongDriver,
@@ -205,6 +210,8 @@ impl Fault {
         Self::ChangesNic,
         Self::SameKeys,
         Self::EndsWithDomain,
+        Self::EndsWithFork,
+        Self::DoneInPart,
         Self::WrongSharing,
         Self::WrongOffset,
         Self::WrongLength,

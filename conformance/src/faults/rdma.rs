@@ -4,11 +4,14 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devmem_provider::{DmaBuf, Error, ErrorKind, PciAddress, Result};
-use devmem_receive::rdma::{AccessFlags, Registration};
+use devmem_receive::rdma::{AccessFlags, Events, Registration};
 
 use super::Fault;
 use super::path::heir;
+use super::rdma_transfers::FaultyTransfers;
+use super::sys::call_after_fork;
 use crate::rdma_device::{RdmaDevice, Region, Regions};
+use crate::rdma_transfers::Transfers;
 
 /// Another RDMA device, with one fault put in.
 #[derive(Debug)]
@@ -29,6 +32,18 @@ impl RdmaDevice for FaultyRdmaDevice {
     fn open(&self) -> Result<Box<dyn Regions>> {
         Ok(Box::new(FaultyRegions { inner: self.inner.open()?, fault: self.fault, made: Mutex::default() }))
     }
+
+    fn transfers(&self) -> Result<Box<dyn Transfers>> {
+        Ok(Box::new(FaultyTransfers::new(self.inner.transfers()?, self.fault)))
+    }
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn found_again(&self) -> Result<Arc<dyn RdmaDevice>> {
+        Ok(Arc::new(Self::new(self.inner.found_again()?, self.fault)))
+    }
 }
 
 /// A region, as long as it is registered; shared with the domain that made it.
@@ -40,6 +55,15 @@ struct FaultyRegions {
     fault: Fault,
     /// The regions that end with the domain.
     made: Mutex<Vec<Held>>,
+}
+
+/// The regions that end when this process forks.
+static UNTIL_A_FORK: Mutex<Vec<Held>> = Mutex::new(Vec::new());
+
+/// Ends them.
+extern "C" fn forked() {
+    let held = std::mem::take(&mut *UNTIL_A_FORK.lock().unwrap_or_else(PoisonError::into_inner));
+    held.iter().for_each(|held| drop(take(held)));
 }
 
 fn take(held: &Held) -> Option<Box<dyn Region>> {
@@ -89,7 +113,16 @@ impl Regions for FaultyRegions {
         if self.fault == Fault::EndsWithDomain {
             self.made.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&held));
         }
+        if self.fault == Fault::EndsWithFork {
+            let mut ends = UNTIL_A_FORK.lock().unwrap_or_else(PoisonError::into_inner);
+            ends.push(Arc::clone(&held));
+            call_after_fork(forked).map_err(|error| Error::from_io(error, "have a function called"))?;
+        }
         Ok(Box::new(FaultyRegion { held, keys, fault: self.fault, _heir: heir }))
+    }
+
+    fn events(&self) -> Result<Events> {
+        self.inner.events()
     }
 }
 

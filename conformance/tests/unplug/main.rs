@@ -1,4 +1,5 @@
-//! NICs and GPUs that are unplugged while a GPU's buffer is bound, on kernel drivers that survive it.
+//! NICs, RDMA devices and GPUs that are unplugged while a GPU's buffer is bound or registered, on kernel drivers that
+//! survive it.
 //!
 //! Started on the host, this program boots the lab and runs itself in the guest, where the tests are. In the guest it is
 //! started again for each check, with the provider and the fault among its arguments.
@@ -8,10 +9,12 @@ use std::sync::Arc;
 
 use devmem_backends::find;
 use devmem_conformance::checks::CHECKS;
-use devmem_conformance::faults::FaultyPath;
+use devmem_conformance::faults::{FaultyPath, FaultyRdmaDevice};
 use devmem_conformance::path::DevmemTcp;
 use devmem_conformance::peer::PeerChoice;
+use devmem_conformance::rdma_device::RdmaDevice;
 use devmem_conformance::{Environment, Fault, NicUnderTest, Report, Verdict, run};
+use devmem_receive::rdma::Device;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The providers, the first of which is tried with the faults as well.
@@ -21,12 +24,12 @@ const PROVIDERS: [&str; 3] = ["amdgpu", "i915", "xe"];
 const UNPLUGGED: &str = "unplugged";
 
 /// How many of them there are.
-const COUNT: usize = 2;
+const COUNT: usize = 3;
 
 /// Begins the argument that tells what to check: `--provider=NAME`, or `--provider=NAME,FAULT`.
 const SUBJECT: &str = "--provider=";
 
-/// Checks a provider, with a fault of the path if one is named; in a process that was started for a check, does that.
+/// Checks a provider, with a fault of the path and of the RDMA device if one is named; in a process that was started for a check, does that.
 fn check(name: &str, fault: Option<Fault>) -> Result<Report, Failed> {
     let provider = find(name).map_err(|error| error.to_string())?;
     let mut environment = Environment::default();
@@ -42,6 +45,14 @@ fn check(name: &str, fault: Option<Fault>) -> Result<Report, Failed> {
         Some(fault) => Arc::new(FaultyPath::new(Arc::new(DevmemTcp), fault)),
         None => Arc::new(DevmemTcp),
     }];
+    let rdma: Option<Arc<dyn RdmaDevice>> = match Device::find("efa_0") {
+        Ok(device) => Some(Arc::new(device)),
+        Err(_) => None,
+    };
+    environment.rdma = match (rdma, fault) {
+        (Some(device), Some(fault)) => Some(Arc::new(FaultyRdmaDevice::new(device, fault))),
+        (device, _) => device,
+    };
     Ok(run(&*provider, &environment))
 }
 
@@ -75,6 +86,7 @@ fn main() -> ExitCode {
         .gpu("amdgpu")
         .gpu("i915:dg1")
         .gpu("xe")
+        .rdma("efa")
         .memory(2 << 30)
         // What i915 makes the kernel say when the last holder of a buffer lets go after the removal.
         .allow_warning("i915/intel_runtime_pm.c");

@@ -68,7 +68,7 @@ pub(crate) struct Conformance {
     /// Only checks whose name contains this; may be repeated. With `=` before it, the check of exactly that name
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
-    /// Also take NICs and GPUs away from the machines and bring them back
+    /// Also take NICs, RDMA devices and GPUs away from the machines and bring them back
     #[arg(long)]
     disruptive: bool,
     /// The folder of the report

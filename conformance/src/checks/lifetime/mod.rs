@@ -42,7 +42,7 @@ const fn of_outliving_streams(
 
 pub(super) use privilege::UNPRIVILEGED;
 pub(super) use processes::{BINDER, CONSUMER, EXPORTER, IDLER, RECEIVER};
-pub(super) use unplugged::FINDER;
+pub(super) use unplugged::{COMES_BACK, FINDER, LIMIT, can_come_back, spared};
 
 /// What takes devices away comes last.
 const PARTS: &[&[Check]] = &[

@@ -27,10 +27,10 @@ const NEEDS: &[Need] =
     &[Need::Disruption, Need::Nic, Need::Peer, Need::Capability(Capabilities::CPU_MAPPING)];
 
 /// A driver may take long until it drives a device that has come back.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(in crate::checks) const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a device of the provider may take to come back.
-const COMES_BACK: Duration = Duration::from_secs(60);
+pub(in crate::checks) const COMES_BACK: Duration = Duration::from_secs(60);
 
 pub(super) const CHECKS: &[Check] = &[
     check(
@@ -89,7 +89,7 @@ fn in_the_middle(context: &Context<'_>, setup: &Setup, session: &mut Session) ->
 }
 
 /// Why nothing is taken away.
-fn spared(reason: String, found_by: &str, remedy: Option<&str>) -> Stop {
+pub(in crate::checks) fn spared(reason: String, found_by: &str, remedy: Option<&str>) -> Stop {
     Stop::Skip(Skip { reason, found_by: found_by.to_owned(), remedy: remedy.map(str::to_owned) })
 }
 
@@ -143,7 +143,7 @@ fn lets_go(pin: Pin<Box<dyn Attached>>) -> Result<(), Stop> {
 }
 
 /// The address of a NIC that can be unplugged without cutting off whoever runs this, and found again by it.
-fn can_come_back(nic: &Nic) -> Result<PciAddress, Stop> {
+pub(in crate::checks) fn can_come_back(nic: &Nic) -> Result<PciAddress, Stop> {
     let address = nic
         .identity()
         .pci

@@ -1,5 +1,7 @@
 //! What outlives what.
 
+use std::any::Any;
+
 use devmem_provider::DmaBuf;
 use devmem_receive::rdma::Registration;
 
@@ -11,8 +13,9 @@ use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
-use crate::isolation::Companion;
+use crate::isolation::{Companion, fork_idle};
 use crate::need::Need;
+use crate::rdma_transfers::Transfer;
 use crate::verdict::{Finding, Outcome, Stop};
 
 /// Where the nodes of RDMA devices are.
@@ -57,6 +60,24 @@ pub(super) const CHECKS: &[Check] = &[
         &[ONE_REGION],
         &[Fault::LeaksBinding],
         leaves_nothing,
+    ),
+    path_check(
+        Group::Rdma,
+        "forked_process",
+        "A process that this one forks neither ends a region by its own end, nor keeps one that this process deregisters.",
+        &[Need::Rdma, Need::Proc],
+        &[ONE_REGION],
+        &[Fault::EndsWithFork, Fault::LeaksBinding, Fault::BindsNothing],
+        forked_process,
+    ),
+    path_check(
+        Group::Rdma,
+        "closed_in_any_order",
+        "Queue pairs with posted receives, region, domain and buffer can be dropped in any order, and nothing is left.",
+        &[Need::Rdma, Need::RdmaTransfers(Transfer::Message), Need::Proc],
+        &[ONE_REGION],
+        &[Fault::LeaksBinding, Fault::KeepsConnection],
+        closed_in_any_order,
     ),
 ];
 
@@ -136,5 +157,68 @@ fn leaves_nothing(context: &Context<'_>) -> Outcome {
     let_go(&dma_buf, before.0)?;
     let after = descriptors()?;
     ensure!(after == before.1, "{} descriptors before, {after} after", before.1);
+    Ok(Finding::Pass)
+}
+
+fn forked_process(context: &Context<'_>) -> Outcome {
+    let domain = context.rdma()?.open()?;
+    let dma_buf = buffer(context)?.export()?;
+    let before = references(&dma_buf)?;
+    let region = domain.register(&dma_buf, Registration::whole(&dma_buf))?;
+    let during = references(&dma_buf)?;
+    ensure!(during > before, "{before} references to the buffer before, {during} while it is registered");
+    drop(fork_idle()?);
+    let after = references(&dma_buf)?;
+    ensure!(after == during, "{during} references before a forked process, {after} when it has ended");
+    // The copy has the descriptors of the buffer as well.
+    let forked = fork_idle()?;
+    let shared = references(&dma_buf)?;
+    region.deregister()?;
+    let_go(&dma_buf, shared - (during - before))?;
+    drop(forked);
+    let_go(&dma_buf, before)?;
+    // The device is none the worse.
+    domain.register(&dma_buf, Registration::whole(&dma_buf))?.deregister()?;
+    Ok(Finding::Pass)
+}
+
+/// Queue pairs, region, domains, and buffer with its DMA-buf: what is dropped in any order.
+type Parts = [Box<dyn Any>; 4];
+
+/// Makes all of it, with receives that are posted. Returns also a descriptor of the buffer.
+fn everything(context: &Context<'_>) -> Result<(Parts, DmaBuf), Stop> {
+    let buffer = buffer(context)?;
+    let dma_buf = buffer.export()?;
+    let seen = dma_buf.try_clone()?;
+    let transfers = context.rdma()?.transfers()?;
+    let region = transfers.register(&dma_buf, Registration::whole(&dma_buf))?;
+    let pairs = transfers.connect(1)?;
+    for id in 0..3 {
+        pairs.post(id, region.part(id * 64, 64)?)?;
+    }
+    let parts: Parts = [Box::new(pairs), Box::new(region), Box::new(transfers), Box::new((buffer, dma_buf))];
+    Ok((parts, seen))
+}
+
+/// Orders of the four.
+const ORDERS: [[usize; 4]; 6] =
+    [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1], [1, 3, 2, 0], [3, 0, 2, 1]];
+
+fn closed_in_any_order(context: &Context<'_>) -> Outcome {
+    // What a library keeps after its first use is not left behind.
+    drop(everything(context)?);
+    let alone = references(&context.dma_buf()?)?;
+    let before = descriptors()?;
+    for order in ORDERS {
+        let (parts, seen) = everything(context)?;
+        let mut parts = parts.map(Some);
+        for index in order {
+            drop(parts.get_mut(index).and_then(Option::take));
+        }
+        let_go(&seen, alone)?;
+        drop(seen);
+        let after = descriptors()?;
+        ensure!(after == before, "in the order {order:?}: {before} descriptors before, {after} after");
+    }
     Ok(Finding::Pass)
 }

@@ -1,11 +1,17 @@
-//! Memory regions of an RDMA device: the importer with peer-to-peer.
+//! Memory regions of an RDMA device, the importer with peer-to-peer, and what its peers do to them.
 
+mod content;
 mod lifetime;
 mod refusals;
 mod residency;
+mod transfers;
+mod unplugged;
+mod wrong_requests;
 
 use devmem_provider::{Buffer, DmaBuf, base_page_size};
 use devmem_receive::rdma::Registration;
+
+pub(super) use unplugged::REMOVER;
 
 use super::pin::settled;
 use super::{all, count, path_check};
@@ -19,7 +25,16 @@ use crate::verdict::{Finding, Outcome, Stop};
 /// What every check with a region builds on.
 pub(super) const ONE_REGION: &str = "rdma::one_region";
 
-const PARTS: &[&[Check]] = &[REGIONS, refusals::CHECKS, residency::CHECKS, lifetime::CHECKS];
+/// What takes the device away comes last.
+const PARTS: &[&[Check]] = &[
+    REGIONS,
+    refusals::CHECKS,
+    residency::CHECKS,
+    transfers::CHECKS,
+    wrong_requests::CHECKS,
+    lifetime::CHECKS,
+    unplugged::CHECKS,
+];
 
 pub(super) const CHECKS: &[Check] = &all::<{ count(PARTS) }>(PARTS);
 
