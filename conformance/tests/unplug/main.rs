@@ -29,7 +29,8 @@ const COUNT: usize = 3;
 /// Begins the argument that tells what to check: `--provider=NAME`, or `--provider=NAME,FAULT`.
 const SUBJECT: &str = "--provider=";
 
-/// Checks a provider, with a fault of the path and of the RDMA device if one is named; in a process that was started for a check, does that.
+/// Checks a provider, with a fault of the path and of the RDMA device if one is named; in a process that was started for a
+/// check, does that.
 fn check(name: &str, fault: Option<Fault>) -> Result<Report, Failed> {
     let provider = find(name).map_err(|error| error.to_string())?;
     let mut environment = Environment::default();

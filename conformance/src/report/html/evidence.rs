@@ -2,8 +2,8 @@
 
 use super::machines;
 use super::markup::{Page, mark, text, words};
-use super::matrix::{ALONE, bar, with};
-use super::model::{Counts, Model, Row};
+use super::matrix::{bar, with};
+use super::model::{Column, Counts, Model, Row};
 use crate::checks::CHECKS;
 use crate::report::Entry;
 use crate::verdict::Verdict;
@@ -29,7 +29,7 @@ pub(super) fn write(page: &mut Page, model: &Model<'_>) {
     page.add(format_args!("</section>\n"));
 }
 
-fn provider(page: &mut Page, row: &Row<'_>, columns: &[Option<&str>]) {
+fn provider(page: &mut Page, row: &Row<'_>, columns: &[Column<'_>]) {
     let provider = row.provider;
     page.add(format_args!(
         "<article id=\"{}\">\n<header><h3>{}</h3><p>{} &middot; driver {}",
@@ -54,11 +54,11 @@ fn provider(page: &mut Page, row: &Row<'_>, columns: &[Option<&str>]) {
     page.add(format_args!("</article>\n"));
 }
 
-fn cell(page: &mut Page, id: &str, column: Option<&str>, entries: &[&Entry]) {
+fn cell(page: &mut Page, id: &str, column: Column<'_>, entries: &[&Entry]) {
     let counts = Counts::count(entries.iter().copied());
     page.add(format_args!(
         "<section class=\"column\" id=\"{id}\" tabindex=\"-1\">\n<div class=\"head\"><h4>{}</h4>{}<p>{}</p></div>\n",
-        text(column.unwrap_or(ALONE)),
+        text(column.title()),
         bar(counts),
         words(counts, None),
     ));

@@ -1,7 +1,6 @@
 //! The table of groups of checks and providers.
 
 use super::markup::{Page, mark, text, words};
-use super::matrix::ALONE;
 use super::model::{Counts, Model};
 
 /// Writes it, with a column for each provider on each machine.
@@ -31,7 +30,7 @@ pub(super) fn write(page: &mut Page, model: &Model<'_>) {
         page.add(format_args!(
             "<tbody><tr class=\"path\"><th scope=\"rowgroup\" colspan=\"{}\">{}</th></tr>\n",
             model.rows().count() + 1,
-            text(column.unwrap_or(ALONE)),
+            text(column.title()),
         ));
         for group in groups {
             page.add(format_args!("<tr><th scope=\"row\">{}</th>", text(group)));

@@ -3,14 +3,11 @@
 use super::machines;
 use super::markup::{Page, mark, text, words};
 use super::memory;
-use super::model::{Counts, Model, Row};
+use super::model::{Column, Counts, Model, Row};
 use crate::report::Entry;
 use crate::verdict::Verdict;
 
-/// What the column of checks without a receive path is called.
-pub(super) const ALONE: &str = "provider alone";
-
-/// Writes it: a row for each provider, a column for the provider alone and for each receive path.
+/// Writes it: a row for each provider, a column for each thing that it was checked with.
 pub(super) fn write(page: &mut Page, model: &Model<'_>) {
     let columns = model.columns();
     // Roles, because narrow windows lay the table out as blocks.
@@ -20,10 +17,7 @@ pub(super) fn write(page: &mut Page, model: &Model<'_>) {
          <th scope=\"col\" role=\"columnheader\">Provider</th>"
     ));
     for column in &columns {
-        page.add(format_args!(
-            "<th scope=\"col\" role=\"columnheader\">{}</th>",
-            text(column.unwrap_or(ALONE))
-        ));
+        page.add(format_args!("<th scope=\"col\" role=\"columnheader\">{}</th>", text(column.title())));
     }
     page.add(format_args!("</tr></thead>\n"));
     for site in &model.machines {
@@ -47,7 +41,7 @@ pub(super) fn write(page: &mut Page, model: &Model<'_>) {
     page.add(format_args!("</section>\n"));
 }
 
-fn provider(page: &mut Page, row: &Row<'_>, columns: &[Option<&str>]) {
+fn provider(page: &mut Page, row: &Row<'_>, columns: &[Column<'_>]) {
     page.add(format_args!(
         "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\"><a href=\"#{}\">{}</a><small>{}</small></th>",
         row.id,
@@ -60,10 +54,10 @@ fn provider(page: &mut Page, row: &Row<'_>, columns: &[Option<&str>]) {
     page.add(format_args!("</tr>\n"));
 }
 
-fn cell(page: &mut Page, row: &Row<'_>, index: usize, column: Option<&str>) {
+fn cell(page: &mut Page, row: &Row<'_>, index: usize, column: Column<'_>) {
     let entries = row.cell(column);
     let counts = Counts::count(entries.iter().copied());
-    let label = text(column.unwrap_or(ALONE));
+    let label = text(column.title());
     let Some(worst) = counts.worst() else {
         page.add(format_args!(
             "<td role=\"cell\" class=\"cell none\"><span class=\"label\" aria-hidden=\"true\">{label}</span>not run</td>"
@@ -83,7 +77,9 @@ fn cell(page: &mut Page, row: &Row<'_>, index: usize, column: Option<&str>) {
     if !others.is_empty() {
         page.add(format_args!("<small>{others}</small>"));
     }
-    if let Some(place) = column.and_then(|_| memory::words(&entries)) {
+    if column != Column::Alone
+        && let Some(place) = memory::words(&entries)
+    {
         page.add(format_args!("<small class=\"place\">{}</small>", text(&place)));
     }
     page.add(format_args!("</a></td>"));

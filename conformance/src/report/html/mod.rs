@@ -1,4 +1,4 @@
-//! Reports as one HTML page: the matrix of providers and receive paths, and the evidence for each cell.
+//! Reports as one HTML page: the matrix of providers, memory regions and receive paths, and the evidence for each cell.
 //!
 //! The page holds all it needs and loads nothing: no scripts, no fonts, no pictures from elsewhere. It can be read
 //! by the keyboard, without colours, on paper, and on a telephone. Reports of several machines, kernels and shards

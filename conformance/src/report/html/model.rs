@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::check::Group;
 use crate::report::{Checked, Entry, Machine, Report};
 use crate::verdict::Verdict;
 
@@ -35,6 +36,17 @@ pub(super) struct Row<'a> {
     pub(super) provider: &'a Checked,
     /// What was found.
     pub(super) entries: Vec<&'a Entry>,
+}
+
+/// What providers were checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column<'a> {
+    /// Nothing else.
+    Alone,
+    /// An RDMA device.
+    Rdma,
+    /// A NIC, by this receive path.
+    Path(&'a str),
 }
 
 /// Verdicts by how much they tell: the worst of those that say something first, then those that say nothing.
@@ -79,10 +91,11 @@ impl<'a> Model<'a> {
         self.machines.iter().flat_map(|site| &site.rows)
     }
 
-    /// The columns: the provider alone, if that was checked, and every receive path.
-    pub(super) fn columns(&self) -> Vec<Option<&'a str>> {
-        let alone = self.rows().any(|row| row.entries.iter().any(|entry| entry.path.is_none()));
-        alone.then_some(None).into_iter().chain(self.paths.iter().copied().map(Some)).collect()
+    /// The columns: those of the provider alone and of RDMA, if they were checked, and every receive path.
+    pub(super) fn columns(&self) -> Vec<Column<'a>> {
+        let was_checked = |column: &Column<'_>| self.rows().any(|row| !row.cell(*column).is_empty());
+        let without_a_path = [Column::Alone, Column::Rdma].into_iter().filter(was_checked);
+        without_a_path.chain(self.paths.iter().copied().map(Column::Path)).collect()
     }
 
     /// All verdicts.
@@ -127,8 +140,27 @@ impl<'a> Site<'a> {
 
 impl<'a> Row<'a> {
     /// What was found in a column.
-    pub(super) fn cell(&self, path: Option<&str>) -> Vec<&'a Entry> {
-        self.entries.iter().copied().filter(|entry| entry.path.as_deref() == path).collect()
+    pub(super) fn cell(&self, column: Column<'_>) -> Vec<&'a Entry> {
+        self.entries.iter().copied().filter(|entry| Column::of(entry) == column).collect()
+    }
+}
+
+impl<'a> Column<'a> {
+    fn of(entry: &'a Entry) -> Self {
+        match &entry.path {
+            Some(path) => Self::Path(path),
+            None if entry.group() == Group::Rdma.name() => Self::Rdma,
+            None => Self::Alone,
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn title(self) -> &'a str {
+        match self {
+            Self::Alone => "provider alone",
+            Self::Rdma => Group::Rdma.name(),
+            Self::Path(path) => path,
+        }
     }
 }
 

@@ -94,6 +94,17 @@ fn machines_are_told_apart_and_shards_put_together() {
 }
 
 #[test]
+fn memory_regions_have_a_column_of_their_own() {
+    let mut report = Report::stand_in();
+    let cells = |report: &Report| write(std::slice::from_ref(report)).matches("<td role=\"cell\"").count();
+    assert_eq!(cells(&report), 2);
+    report.entries.push(Entry::stand_in("rdma::one_region", Verdict::Pass));
+    assert_eq!(cells(&report), 3);
+    let page = write(&[report]);
+    assert!(page.contains("role=\"columnheader\">rdma</th>"), "{page}");
+}
+
+#[test]
 fn nothing_at_all_is_a_page_too() {
     assert!(write(&[]).contains("<h1>No check ran</h1>"));
     let mut report = Report::stand_in();
