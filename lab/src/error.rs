@@ -34,6 +34,19 @@ pub enum Error {
         /// What to try next.
         remedy: String,
     },
+    /// A driver that the distribution does not build cannot be built for this kernel.
+    #[error(
+        "the driver {driver} cannot be built for the kernel {kernel}: {reason}; fetch a kernel that the mirror still offers \
+         (`cargo lab kernels`, `cargo lab fetch`)"
+    )]
+    NoDriver {
+        /// The driver's module.
+        driver: &'static str,
+        /// The kernel's release.
+        kernel: String,
+        /// What is missing.
+        reason: String,
+    },
     /// The machine's package configuration names no server that has the wanted suites.
     #[error(
         "no Debian mirror found in this machine's apt configuration; name one with --mirror URL (and its keys with --keyring FILE)"

@@ -66,7 +66,7 @@ impl Lab {
         let source = self.source_of(apt, driver, kernel, progress)?;
         let headers = format!("linux-headers-{}", kernel.release);
         if !apt.names(&headers)?.contains(&headers) {
-            return Err(not_offered(driver, kernel, &headers));
+            return Err(no_driver(driver, kernel, &not_offered(&headers)));
         }
         let archives = apt.download(Wanted::WithDependencies(&[&headers, "make"]), progress)?;
         unpack(&archives, &folder, progress, |unpacked| {
@@ -90,10 +90,7 @@ impl Lab {
         let version = manifest.as_ref().and_then(|manifest| package_version(&manifest.packages));
         let series = Release::parse(&kernel.release).and_then(|release| release.series());
         let (Some(version), Some(series)) = (version, series) else {
-            return Err(Error::option(
-                format!("RDMA with the kernel {}", kernel.release),
-                format!("it has no module {}, and no known source to build it from", driver.module),
-            ));
+            return Err(no_driver(driver, kernel, "it is none of the distribution's, whose source is known"));
         };
         let target = self.cache.driver_sources().join(version).join(driver.module);
         if target.is_dir() {
@@ -102,10 +99,12 @@ impl Lab {
         let package = format!("linux-source-{series}");
         let wanted = format!("{package}={version}");
         if !apt.versions(&package)?.iter().any(|offered| offered == version) {
-            return Err(not_offered(driver, kernel, &wanted));
+            return Err(no_driver(driver, kernel, &not_offered(&wanted)));
         }
         let archives = apt.download(Wanted::Alone(&[&wanted]), progress)?;
-        let Some(archive) = archives.first() else { return Err(not_offered(driver, kernel, &wanted)) };
+        let Some(archive) = archives.first() else {
+            return Err(no_driver(driver, kernel, &not_offered(&wanted)));
+        };
         progress.step("taking the driver out of the kernel's source");
         let parent = target.parent().unwrap_or(&target);
         fs::create_dir_all(parent).context(|| format!("create {}", parent.display()))?;
@@ -123,12 +122,13 @@ fn module_in(folder: &Path, driver: &SourceDriver) -> PathBuf {
     folder.join(format!("{}.ko", driver.module))
 }
 
-fn not_offered(driver: &SourceDriver, kernel: &Kernel, package: &str) -> Error {
-    Error::Packages {
-        action: format!("building the driver {} for the kernel {}", driver.module, kernel.release),
-        output: format!("the mirror has no package {package}, of which the driver is built"),
-        remedy: "fetch a kernel that the mirror still offers (`cargo lab kernels`, `cargo lab fetch`)".into(),
-    }
+fn no_driver(driver: &SourceDriver, kernel: &Kernel, reason: &str) -> Error {
+    let (driver, kernel) = (driver.module, kernel.release.clone());
+    Error::NoDriver { driver, kernel, reason: reason.to_owned() }
+}
+
+fn not_offered(package: &str) -> String {
+    format!("the mirror has no package {package}, of which it is built")
 }
 
 /// The version of a kernel's packages, from the name of one: `NAME_VERSION_ARCHITECTURE.deb`.
