@@ -48,7 +48,8 @@ impl From<&Identity> for Checked {
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The receive path that it was checked on, such as `devmem-tcp`; `None` for the provider alone.
+    /// The receive path that it was checked on, such as `devmem-tcp`; `None` for the provider alone, or with an RDMA
+    /// device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The check's full name.
