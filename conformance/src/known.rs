@@ -44,9 +44,13 @@ pub(crate) struct Drivers<'run> {
 const KNOWN: &[Known] = &[
     gve_stalls("receive::more_than_the_buffer"),
     gve_stalls("receive::slow_reader"),
+    gve_stalls("receive::partial_reads"),
+    gve_stalls("receive::held_is_kept"),
     gve_stalls("receive::link_down_and_up"),
     gve_stalls("tokens::exhaustion_and_recovery"),
     gve_stalls("tokens::any_order"),
+    gve_stalls("tokens::full_refill_ring"),
+    gve_stalls("tokens::wrong_refill_entries"),
     gve_stalls("performance::rate"),
 ];
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use devmem_provider::dma_buf::{Access, Mapping};
-use devmem_provider::{Buffer, Pin, Request, Require};
+use devmem_provider::{Buffer, Error, ErrorKind, Pin, Request, Require};
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::nic::{Flow, Plan, Prepared, Queues};
 use nix::errno::Errno;
@@ -77,6 +77,22 @@ impl Setup {
         self.accept(&listener, session, script(listener.local_addr()?, steps), options())
     }
 
+    /// A connection from the peer besides others that the same queues receive. Skips where the path, as this kernel has it,
+    /// receives one at a time.
+    pub(crate) fn connect_beside(
+        &self,
+        context: &Context<'_>,
+        session: &mut Session,
+        steps: Vec<Step>,
+    ) -> Result<Connection, Stop> {
+        let listener = self.listen(context, Family::V4)?;
+        let running = session.start(&script(listener.local_addr()?, steps))?;
+        self.received_or(accepted(&listener)?, running, options(), |error| match error.kind() {
+            ErrorKind::Unsupported => Stop::skip(&error),
+            _ => error.into(),
+        })
+    }
+
     /// A connection from the peer, which executes `script`.
     pub(crate) fn accept(
         &self,
@@ -96,8 +112,18 @@ impl Setup {
         running: Running,
         options: StreamOptions,
     ) -> Result<Connection, Stop> {
+        self.received_or(socket, running, options, Stop::from)
+    }
+
+    fn received_or(
+        &self,
+        socket: TcpStream,
+        running: Running,
+        options: StreamOptions,
+        refused: impl FnOnce(Error) -> Stop,
+    ) -> Result<Connection, Stop> {
         let same = socket.try_clone()?;
-        let incoming = self.pin.receive(socket, options)?;
+        let incoming = self.pin.receive(socket, options).map_err(refused)?;
         Ok(Connection { incoming, running: Some(running), position: 0, socket: same, answered: 0 })
     }
 

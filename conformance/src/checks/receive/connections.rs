@@ -72,7 +72,7 @@ fn at_the_same_time(context: &Context<'_>, queues: u32) -> Outcome {
     let bytes = 256 << 10;
     let mut connections = Vec::new();
     for _ in 0..8 {
-        connections.push(setup.connect(context, &mut session, sends(bytes))?);
+        connections.push(setup.connect_beside(context, &mut session, sends(bytes))?);
     }
     let mut in_buffer = 0;
     for connection in &mut connections {

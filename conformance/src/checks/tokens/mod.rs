@@ -148,7 +148,7 @@ fn of_another_connection(context: &Context<'_>) -> Outcome {
     let (setup, mut session) = (Setup::of(context, 1, 8 << 20)?, context.peer()?);
     let bytes = 256 << 10;
     let mut owner = setup.connect(context, &mut session, sends(bytes))?;
-    let mut other = setup.connect(context, &mut session, sends(bytes))?;
+    let mut other = setup.connect_beside(context, &mut session, sends(bytes))?;
     let places = first(&mut owner, &setup)?;
     let result = other.incoming.release(&places).and_then(|()| other.incoming.flush());
     told(result, "the release by another connection")?;
