@@ -11,17 +11,19 @@ use crate::harness::{Failure, Outcome, descriptors};
 /// Drivers free memory a little after its last user let go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether a heap is the machine's own memory, in which others allocate meanwhile: that of i915 and virtio-gpu, and those of
-/// Vulkan that are not a device's.
-fn is_everybodys(heap: &Heap) -> bool {
-    let is_named = heap.name == "shmem" || heap.name == "guest" || heap.name.starts_with("heap ");
-    heap.placement == Placement::System && is_named
+/// Whether it is a device of Vulkan, and not of a driver's own interface.
+fn is_of_vulkan(provider: &dyn Provider) -> bool {
+    provider.identity().name.starts_with("vulkan:")
 }
 
-/// What is in use of each heap of the device's own.
+/// What is in use of each heap that is not the machine's own memory, in which others allocate meanwhile.
 fn used(provider: &dyn Provider) -> Result<Vec<u64>, Failure> {
+    let is_own = |heap: &Heap| match is_of_vulkan(provider) {
+        true => heap.placement != Placement::System,
+        false => heap.name != "shmem" && heap.name != "guest",
+    };
     let heaps = provider.heaps()?.into_iter();
-    Ok(heaps.filter(|heap| !is_everybodys(heap)).filter_map(|heap| heap.used).collect())
+    Ok(heaps.filter(is_own).filter_map(|heap| heap.used).collect())
 }
 
 fn granularity(provider: &dyn Provider) -> Result<u64, Failure> {
@@ -48,7 +50,9 @@ pub(crate) fn of_a_thousand_exports(provider: &dyn Provider) -> Outcome {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let bytes = granularity(provider)?;
+    let of_vulkan = is_of_vulkan(provider);
     let round = |count: usize| -> Outcome {
+        let open = descriptors()?;
         let held = (0..count)
             .map(|_| {
                 let buffer = provider.allocate(&Request::bytes(bytes))?;
@@ -56,12 +60,23 @@ pub(crate) fn of_a_thousand_exports(provider: &dyn Provider) -> Outcome {
                 Ok((buffer, dma_buf))
             })
             .collect::<devmem_provider::Result<Vec<(Box<dyn Buffer>, DmaBuf)>>>()?;
+        // Drivers of Vulkan have others besides.
+        ensure!(
+            of_vulkan || descriptors()? == open + count,
+            "{count} exports have {} descriptors",
+            descriptors()? - open
+        );
         drop(held);
         Ok(())
     };
-    // The kernel keeps the page tables of as many buffers as there have ever been.
-    round(1000)?;
-    for count in [1, 100, 1000] {
+    if of_vulkan {
+        // The kernel keeps the page tables of as many buffers as there have ever been.
+        round(1000)?;
+    } else {
+        // What a driver keeps for whoever has ever allocated.
+        provider.allocate(&Request::bytes(bytes))?.residency()?;
+    }
+    for count in [1, 100, 1000, 1000] {
         nothing_is_left(provider, || round(count))?;
     }
     Ok(())
@@ -89,6 +104,7 @@ pub(crate) fn of_many_threads(provider: &dyn Provider) -> Outcome {
             })
         })
     };
+    // A driver's files, in which buffers are looked for, are kept for as many threads as have ever looked.
     round()?;
     nothing_is_left(provider, round)
 }
