@@ -36,11 +36,12 @@ pub(crate) trait Streams {
 
     fn flush(&mut self) -> Result<()>;
 
-    fn statistics(&self) -> devmem::Statistics;
+    /// How many fragments were received and not released.
+    fn held(&self) -> u64;
 }
 
 macro_rules! by {
-    ($($path:ident),+) => {$(
+    ($($path:ident, $held:expr;)+) => {$(
         impl Receives for $path::Binding {
             type Stream = $path::Stream;
 
@@ -62,14 +63,27 @@ macro_rules! by {
                 $path::Stream::flush(self)
             }
 
-            fn statistics(&self) -> devmem::Statistics {
-                $path::Stream::statistics(self)
+            fn held(&self) -> u64 {
+                $held(self)
             }
         }
     )+};
 }
 
-by!(devmem, zcrx, path);
+by! {
+    devmem, counted;
+    zcrx, zcrx::Stream::held;
+    path, |stream: &path::Stream| match stream {
+        path::Stream::DevmemTcp(stream) => counted(stream),
+        path::Stream::Zcrx(stream) => stream.held(),
+    };
+}
+
+/// What was only shown may be released as well.
+fn counted(stream: &devmem::Stream) -> u64 {
+    let statistics = stream.statistics();
+    statistics.fragments.saturating_sub(statistics.released)
+}
 
 /// The receiving side. The order of the fields is the order of release.
 pub(crate) struct Setup<Binding> {
@@ -153,16 +167,10 @@ impl<Stream: Streams> Incoming<Stream> {
         }
         ensure!(self.position == bytes, "{} of {bytes} bytes", self.position);
         self.stream.flush()?;
-        ensure!(self.held() == 0, "{} fragments are held", self.held());
+        ensure!(self.stream.held() == 0, "{} fragments are held", self.stream.held());
         let status = self.sender.wait()?;
         ensure!(status.success(), "sender: {status}");
         Ok(())
-    }
-
-    /// How many fragments were received and not released. What was only shown may be released as well.
-    pub(crate) fn held(&self) -> u64 {
-        let statistics = self.stream.statistics();
-        statistics.fragments.saturating_sub(statistics.released)
     }
 }
 

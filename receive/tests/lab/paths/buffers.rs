@@ -8,7 +8,7 @@ use devmem_receive::stream::Fragment;
 
 use super::{MEBIBYTE, setup};
 use crate::harness::{Failure, Outcome, ensure};
-use crate::setup::{Incoming, Receives, Setup};
+use crate::setup::{Incoming, Receives, Setup, Streams};
 
 /// A connection that sends `bytes` bytes, and waits since all of the smaller buffer is held.
 pub(crate) fn starved<Binding: Receives>(
@@ -46,7 +46,7 @@ pub(super) fn a_closed_connection_gives_its_fragments_back(path: Path) -> Outcom
     for _ in 0..6 {
         let mut incoming = setup.connect(MEBIBYTE, StreamOptions::default())?;
         while incoming.read(&setup.mapping)?.is_some() {}
-        ensure!(incoming.held() > 0, "nothing was held");
+        ensure!(incoming.stream.held() > 0, "nothing was held");
         // Half of a stream, of which the kernel may have told more than was taken.
         let mut incoming = setup.connect(MEBIBYTE, StreamOptions::default().batch_fragments(8))?;
         std::thread::sleep(Duration::from_millis(50));
