@@ -73,8 +73,7 @@ impl Setup {
         session: &mut Session,
         steps: Vec<Step>,
     ) -> Result<Connection, Stop> {
-        let listener = self.listen(context, Family::V4)?;
-        self.accept(&listener, session, script(listener.local_addr()?, steps), options())
+        self.connect_or(context, session, steps, Stop::from)
     }
 
     /// A connection from the peer besides others that the same queues receive. Skips where the path, as this kernel has it,
@@ -85,12 +84,22 @@ impl Setup {
         session: &mut Session,
         steps: Vec<Step>,
     ) -> Result<Connection, Stop> {
-        let listener = self.listen(context, Family::V4)?;
-        let running = session.start(&script(listener.local_addr()?, steps))?;
-        self.received_or(accepted(&listener)?, running, options(), |error| match error.kind() {
+        self.connect_or(context, session, steps, |error| match error.kind() {
             ErrorKind::Unsupported => Stop::skip(&error),
             _ => error.into(),
         })
+    }
+
+    fn connect_or(
+        &self,
+        context: &Context<'_>,
+        session: &mut Session,
+        steps: Vec<Step>,
+        refused: impl FnOnce(Error) -> Stop,
+    ) -> Result<Connection, Stop> {
+        let listener = self.listen(context, Family::V4)?;
+        let running = session.start(&script(listener.local_addr()?, steps))?;
+        self.receive_or(accepted(&listener)?, running, options(), refused)
     }
 
     /// A connection from the peer, which executes `script`.
@@ -112,10 +121,10 @@ impl Setup {
         running: Running,
         options: StreamOptions,
     ) -> Result<Connection, Stop> {
-        self.received_or(socket, running, options, Stop::from)
+        self.receive_or(socket, running, options, Stop::from)
     }
 
-    fn received_or(
+    fn receive_or(
         &self,
         socket: TcpStream,
         running: Running,

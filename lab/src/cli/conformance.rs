@@ -91,16 +91,14 @@ impl Conformance {
         let program = tool::build(PACKAGE)?;
         let folder = TempDir::new().context("cannot create a temporary folder")?;
         let mut jobs = self.jobs(&program, folder.path(), true)?;
-        // An older kernel's source may be gone from the mirror. Without the device the suite says what it cannot check.
-        if let Some(Err(error @ Error::NoDriver { .. })) = jobs.first().map(|job| job.machine.prepare())
-            && !self.machine.has_parts()
-        {
-            eprintln!("devmem-lab: the machines are without an RDMA device: {error}");
-            jobs = self.jobs(&program, folder.path(), false)?;
-        }
-        for job in &jobs {
-            // One after the other: they fetch into the same cache.
-            job.machine.prepare()?;
+        match prepare(&jobs) {
+            // An older kernel's source may be gone from the mirror. Without the device the suite says what it cannot check.
+            Err(error @ Error::NoDriver { .. }) if !self.machine.has_parts() => {
+                eprintln!("devmem-lab: the machines are without an RDMA device: {error}");
+                jobs = self.jobs(&program, folder.path(), false)?;
+                prepare(&jobs)?;
+            }
+            prepared => prepared?,
         }
         let reports: Vec<PathBuf> = jobs.iter().map(|job| job.report.clone()).collect();
         let codes = self.run_all(jobs)?;
@@ -238,6 +236,11 @@ impl Conformance {
         let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(ended.into_iter().collect::<devmem_lab::Result<Vec<i32>>>()?)
     }
+}
+
+/// Prepares the machines one after the other: they fetch into the same cache.
+fn prepare(jobs: &[Job]) -> devmem_lab::Result<()> {
+    jobs.iter().try_for_each(|job| job.machine.prepare())
 }
 
 /// How many processors this host has.

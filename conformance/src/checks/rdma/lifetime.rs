@@ -8,7 +8,7 @@ use devmem_receive::rdma::Registration;
 use super::super::lifetime::{EXPORTER, IDLER};
 use super::super::path_check;
 use super::super::resources::descriptors;
-use super::{ONE_REGION, buffer, let_go, references};
+use super::{ONE_REGION, Registered, buffer, let_go, references};
 use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::ensure;
@@ -161,12 +161,7 @@ fn leaves_nothing(context: &Context<'_>) -> Outcome {
 }
 
 fn forked_process(context: &Context<'_>) -> Outcome {
-    let domain = context.rdma()?.open()?;
-    let dma_buf = buffer(context)?.export()?;
-    let before = references(&dma_buf)?;
-    let region = domain.register(&dma_buf, Registration::whole(&dma_buf))?;
-    let during = references(&dma_buf)?;
-    ensure!(during > before, "{before} references to the buffer before, {during} while it is registered");
+    let Registered { region, domain, dma_buf, before, during } = Registered::new(context)?;
     drop(fork_idle()?);
     let after = references(&dma_buf)?;
     ensure!(after == during, "{during} references before a forked process, {after} when it has ended");

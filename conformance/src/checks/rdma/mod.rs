@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
 use crate::need::Need;
+use crate::rdma_device::{Region, Regions};
 use crate::verdict::{Finding, Outcome, Stop};
 
 /// What every check with a region builds on.
@@ -83,13 +84,30 @@ fn buffer(context: &Context<'_>) -> Result<Box<dyn Buffer>, Stop> {
     Ok(context.buffer()?)
 }
 
+/// A buffer that is registered whole.
+struct Registered {
+    region: Box<dyn Region>,
+    domain: Box<dyn Regions>,
+    dma_buf: DmaBuf,
+    /// How many references to it there were before, and are now.
+    before: u64,
+    during: u64,
+}
+
+impl Registered {
+    fn new(context: &Context<'_>) -> Result<Self, Stop> {
+        let domain = context.rdma()?.open()?;
+        let dma_buf = buffer(context)?.export()?;
+        let before = references(&dma_buf)?;
+        let region = domain.register(&dma_buf, Registration::whole(&dma_buf))?;
+        let during = references(&dma_buf)?;
+        ensure!(during > before, "{before} references to the buffer before, {during} while it is registered");
+        Ok(Self { region, domain, dma_buf, before, during })
+    }
+}
+
 fn one_region(context: &Context<'_>) -> Outcome {
-    let domain = context.rdma()?.open()?;
-    let dma_buf = buffer(context)?.export()?;
-    let before = references(&dma_buf)?;
-    let region = domain.register(&dma_buf, Registration::whole(&dma_buf))?;
-    let during = references(&dma_buf)?;
-    ensure!(during > before, "{before} references to the buffer before, {during} while it is registered");
+    let Registered { region, domain, dma_buf, before, .. } = Registered::new(context)?;
     region.deregister()?;
     let_go(&dma_buf, before)?;
     // Dropping one is the same.
