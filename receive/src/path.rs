@@ -227,6 +227,12 @@ impl Stream {
         either!(Stream, self, stream => stream.limit_batch(bytes));
     }
 
+    /// Changes how long the next bytes are waited for: see
+    /// [`limit_idle`](devmem::Stream::limit_idle) of devmem TCP.
+    pub fn limit_idle(&mut self, limit: Duration) {
+        either!(Stream, self, stream => stream.limit_idle(limit));
+    }
+
     /// What has been done so far.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

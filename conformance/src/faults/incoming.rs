@@ -93,6 +93,8 @@ impl Incoming for Nowhere {
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }
+
+    fn limit_idle(&mut self, _limit: Duration) {}
 }
 
 fn places(pieces: &[Piece]) -> impl Iterator<Item = Place> {
@@ -147,6 +149,10 @@ impl Incoming for FaultyIncoming {
             Err(_) if self.fault == Fault::SwallowsErrors => Ok(()),
             result => result,
         }
+    }
+
+    fn limit_idle(&mut self, limit: Duration) {
+        self.inner.limit_idle(limit);
     }
 
     fn restarts(&self) -> Option<u64> {

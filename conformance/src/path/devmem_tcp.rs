@@ -72,6 +72,10 @@ impl Incoming for Stream {
         Stream::flush(self)
     }
 
+    fn limit_idle(&mut self, limit: Duration) {
+        Stream::limit_idle(self, limit);
+    }
+
     fn system_calls(&self) -> Option<u64> {
         Some(self.statistics().system_calls())
     }

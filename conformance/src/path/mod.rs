@@ -128,6 +128,10 @@ pub trait Incoming: fmt::Debug + Send {
     /// If something was released that was not held, or what the kernel says.
     fn flush(&mut self) -> Result<()>;
 
+    /// Changes how long the next bytes are waited for. When nothing has come within the limit, [`next`](Self::next) is
+    /// an error, and may be called again.
+    fn limit_idle(&mut self, limit: Duration);
+
     /// How many system calls it has made. `None` for a path that does not count them.
     fn system_calls(&self) -> Option<u64> {
         None

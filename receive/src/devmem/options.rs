@@ -55,7 +55,7 @@ impl StreamOptions {
         self
     }
 
-    /// Gives a connection up when nothing arrives for so long. By default it waits for ever.
+    /// Waits no longer than this for the next bytes. By default it waits for ever.
     #[must_use]
     pub fn idle_limit(mut self, limit: Duration) -> Self {
         self.idle_limit = Some(limit);

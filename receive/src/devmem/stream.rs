@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;
@@ -79,9 +80,10 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Gone`] if the peer reset the connection; [`ErrorKind::Protocol`] if a fragment came
-    /// through another binding (flow steering is wrong) or lies outside the buffer. After an error the
-    /// stream is no longer whole, and the connection should be dropped.
+    /// [`ErrorKind::Gone`] if the peer reset the connection, or nothing came within the idle limit;
+    /// [`ErrorKind::Protocol`] if a fragment came through another binding (flow steering is wrong) or lies
+    /// outside the buffer. After an error other than that of the idle limit the stream is no longer whole, and
+    /// the connection should be dropped.
     #[expect(clippy::should_implement_trait, reason = "the parts borrow the stream")]
     pub fn next(&mut self) -> Result<Option<Parts<'_>>> {
         if self.at_end {
@@ -273,6 +275,14 @@ impl Stream {
         self.batch_words = control_words(self.options.fragments_for(bytes));
     }
 
+    /// Changes how long the next bytes are waited for.
+    ///
+    /// A peer whose packets found no memory left sends them again after it has waited longer each time, so that it
+    /// may take as long again as the buffer was held until it is heard of.
+    pub fn limit_idle(&mut self, limit: Duration) {
+        self.options.idle_limit = Some(limit);
+    }
+
     /// What has been done so far.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -343,7 +353,6 @@ mod tests {
     use nix::sys::socket::MsgFlags;
     use std::io::Write;
     use std::net::TcpListener;
-    use std::time::Duration;
 
     fn connection() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -481,5 +490,19 @@ mod tests {
         let options = StreamOptions::default().idle_limit(Duration::from_millis(1));
         let mut stream = Stream::new(socket, 7, 1 << 20, options).unwrap();
         assert_eq!(stream.next().unwrap_err().kind(), ErrorKind::Gone);
+    }
+
+    #[test]
+    fn an_idle_connection_may_be_waited_for_again() {
+        let (mut sender, socket) = connection();
+        let mut stream = Stream::new(socket, 7, 1 << 20, StreamOptions::default()).unwrap();
+        stream.limit_idle(Duration::from_millis(1));
+        let idle = stream.next().unwrap_err().to_string();
+        assert!(idle.contains("nothing arrived for 0.001 s"), "{idle}");
+        stream.limit_idle(Duration::from_secs(60));
+        sender.write_all(b"late").unwrap();
+        drop(sender);
+        assert!(matches!(stream.next().unwrap().unwrap().next(), Some(Part::Linear(b"late"))));
+        assert!(stream.next().unwrap().is_none());
     }
 }

@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
 use nix::errno::Errno;
@@ -140,6 +141,11 @@ impl Engine {
     pub(crate) fn limit_batch(&mut self, bytes: usize) {
         self.batch_bytes = bytes.clamp(1, self.options.batch_bytes);
         self.batch_fragments = self.options.fragments_for(bytes);
+    }
+
+    /// Changes how long the next batch is waited for.
+    pub(crate) fn limit_idle(&mut self, limit: Duration) {
+        self.options.idle_limit = Some(limit);
     }
 
     /// Waits for the next batch: fragments, or ends of connections, or both. There is neither if there is no

@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
 
@@ -127,6 +128,11 @@ impl Receiver {
     #[must_use]
     pub fn place_of(&self, connection: ConnectionNumber) -> Option<usize> {
         self.engine.connection(connection).map(|connection| connection.queue)
+    }
+
+    /// See [`Stream::limit_idle`](super::Stream::limit_idle).
+    pub fn limit_idle(&mut self, limit: Duration) {
+        self.engine.limit_idle(limit);
     }
 
     /// What has been done so far.

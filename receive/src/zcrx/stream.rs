@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use devmem_provider::{Error, ErrorKind, Result};
 
@@ -47,7 +48,8 @@ impl Stream {
     /// [`ErrorKind::Gone`] if the peer reset the connection, or nothing came within the idle limit;
     /// [`ErrorKind::Protocol`] if payload came otherwise than through the queue, or lies outside of the area;
     /// [`ErrorKind::WrongState`] if the area was detached, or another thread receives;
-    /// [`ErrorKind::InvalidInput`] if something was released that was not held, as [`flush`](Self::flush).
+    /// [`ErrorKind::InvalidInput`] if something was released that was not held, as [`flush`](Self::flush). After the
+    /// idle limit the stream is still whole.
     #[expect(clippy::should_implement_trait, reason = "the parts borrow the stream")]
     pub fn next(&mut self) -> Result<Option<Parts<'_>>> {
         if self.at_end {
@@ -95,6 +97,12 @@ impl Stream {
     /// [`limit_batch`](crate::devmem::Stream::limit_batch) of devmem TCP. A fragment is never divided.
     pub fn limit_batch(&mut self, bytes: usize) {
         self.engine.limit_batch(bytes);
+    }
+
+    /// Changes how long the next bytes are waited for: see [`limit_idle`](crate::devmem::Stream::limit_idle) of devmem
+    /// TCP.
+    pub fn limit_idle(&mut self, limit: Duration) {
+        self.engine.limit_idle(limit);
     }
 
     /// What has been done so far.

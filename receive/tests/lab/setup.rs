@@ -3,6 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::Child;
+use std::time::Duration;
 
 use devmem_provider::dma_buf::{Access, Mapping};
 use devmem_provider::{Attachment, Buffer, Importer, Pin, Request, Require, Result};
@@ -36,6 +37,8 @@ pub(crate) trait Streams {
 
     fn flush(&mut self) -> Result<()>;
 
+    fn limit_idle(&mut self, limit: Duration);
+
     /// How many fragments were received and not released.
     fn held(&self) -> u64;
 }
@@ -61,6 +64,10 @@ macro_rules! by {
 
             fn flush(&mut self) -> Result<()> {
                 $path::Stream::flush(self)
+            }
+
+            fn limit_idle(&mut self, limit: Duration) {
+                $path::Stream::limit_idle(self, limit);
             }
 
             fn held(&self) -> u64 {

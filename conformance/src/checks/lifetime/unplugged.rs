@@ -15,12 +15,11 @@ use crate::ensure;
 use crate::faults::Fault;
 use crate::isolation::{Companion, Link, Role};
 use crate::need::Need;
-use crate::nic_under_test::Family;
 use crate::path::Attached;
 use crate::pci_function::PciFunction;
 use crate::peer::{Session, Step};
 use crate::remembered_nic::RememberedNic;
-use crate::setup::{Connection, Setup, compared, options, places, script, sends};
+use crate::setup::{Connection, Setup, compared, places, sends};
 use crate::verdict::{Finding, Outcome, Skip, Stop};
 
 const NEEDS: &[Need] =
@@ -83,9 +82,7 @@ const WHOLE: u64 = 1 << 20;
 fn in_the_middle(context: &Context<'_>, setup: &Setup, session: &mut Session) -> Result<Connection, Stop> {
     let mut steps = vec![Step::Write { bytes: FIRST, chunk: 64 << 10 }, Step::Barrier];
     steps.extend(sends(WHOLE - FIRST));
-    let listener = setup.listen(context, Family::V4)?;
-    let script = script(listener.local_addr()?, steps);
-    setup.accept(&listener, session, script, options().idle_limit(IDLE_LIMIT))
+    setup.connect(context, session, steps)
 }
 
 /// Why nothing is taken away.
@@ -108,6 +105,7 @@ fn nic_unplugged(context: &Context<'_>) -> Outcome {
     let removed = function.remove().map_err(|error| Stop::skip(&error))?;
     ensure!(!function.is_there(), "the NIC was taken away, and the kernel still has it");
     connection.proceed()?;
+    connection.incoming.limit_idle(IDLE_LIMIT);
     // There is no word from the peer any more: that is an end, or an error at the latest when nothing has come for the
     // time that the stream waits.
     while let Ok(Some(pieces)) = connection.incoming.next() {
@@ -203,6 +201,7 @@ fn device_unplugged(context: &Context<'_>) -> Outcome {
     let removed = function.remove().map_err(|error| Stop::skip(&error))?;
     ensure!(!function.is_there(), "the device was taken away, and the kernel still has it");
     connection.proceed()?;
+    connection.incoming.limit_idle(IDLE_LIMIT);
     // What lies in the buffer now is nobody's promise: that there is an end is.
     while let Ok(Some(pieces)) = connection.incoming.next() {
         if connection.incoming.release(&places(&pieces)).is_err() {

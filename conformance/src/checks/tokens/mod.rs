@@ -9,7 +9,7 @@ mod refusals;
 
 use std::time::Duration;
 
-use devmem_provider::ErrorKind;
+use devmem_provider::{Error, ErrorKind};
 
 use super::receive::{NEEDS, NEEDS_A_SOCKET, ONE_MEBIBYTE};
 use super::{all, count, path_check};
@@ -17,9 +17,8 @@ use crate::check::{Check, Group};
 use crate::context::Context;
 use crate::ensure;
 use crate::faults::Fault;
-use crate::nic_under_test::Family;
 use crate::path::Place;
-use crate::setup::{Connection, Setup, options, script, sends};
+use crate::setup::{Connection, Setup, compared, places, sends};
 use crate::verdict::{Finding, Outcome, Stop};
 
 /// How long the kernel may take to let go of a buffer that nothing holds.
@@ -82,24 +81,37 @@ fn first(connection: &mut Connection, setup: &Setup) -> Result<Vec<Place>, Stop>
     connection.read(&setup.mapping)?.ok_or_else(|| Stop::fail("the stream ended before it began"))
 }
 
+/// How long nothing arrives at a connection that has no memory left.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// How long after a stall the peer may take to send again what found no memory: it waits twice as long each time.
+const RECOVERS: Duration = Duration::from_secs(5);
+
+/// Holds all that arrives until nothing arrives any more. Returns what is held, and how the stall was told.
+fn starve(connection: &mut Connection, setup: &Setup) -> Result<(Vec<Place>, Error), Stop> {
+    let mut held = Vec::new();
+    loop {
+        match connection.incoming.next() {
+            Ok(Some(pieces)) => {
+                connection.position = compared(&pieces, connection.position, &setup.mapping)?;
+                held.extend(places(&pieces));
+                connection.incoming.limit_idle(STALLED);
+            }
+            Ok(None) => return Err(Stop::fail("more than the buffer arrived in it, and all of it is held")),
+            Err(error) if held.is_empty() => return Err(error.into()),
+            Err(error) => {
+                connection.incoming.limit_idle(RECOVERS);
+                return Ok((held, error));
+            }
+        }
+    }
+}
+
 fn exhaustion_and_recovery(context: &Context<'_>) -> Outcome {
     let (setup, mut session) = (Setup::new(context)?, context.peer()?);
     let bytes = 2 * setup.buffer.size();
-    let listener = setup.listen(context, Family::V4)?;
-    let script = script(listener.local_addr()?, sends(bytes));
-    let options = options().idle_limit(Duration::from_secs(1));
-    let mut connection = setup.accept(&listener, &mut session, script, options)?;
-    let mut held = Vec::new();
-    let stalled = loop {
-        match connection.incoming.next() {
-            Ok(Some(pieces)) => {
-                connection.position = crate::setup::compared(&pieces, connection.position, &setup.mapping)?;
-                held.extend(crate::setup::places(&pieces));
-            }
-            Ok(None) => return Err(Stop::fail("twice the buffer arrived in it, and all of it is held")),
-            Err(error) => break error,
-        }
-    };
+    let mut connection = setup.connect(context, &mut session, sends(bytes))?;
+    let (held, stalled) = starve(&mut connection, &setup)?;
     ensure!(connection.position <= setup.buffer.size(), "{} bytes are held: {stalled}", connection.position);
     connection.incoming.release(&held)?;
     connection.incoming.flush()?;

@@ -7,7 +7,7 @@ use devmem_provider::dma_buf::Access;
 use devmem_receive::zcrx::{Event, RefillEntry};
 
 use super::super::receive::NEEDS_RINGS;
-use super::check;
+use super::{check, starve};
 use crate::check::Check;
 use crate::context::Context;
 use crate::ensure;
@@ -132,22 +132,9 @@ fn exhaustion_is_told(context: &Context<'_>) -> Outcome {
     // The rings of the NIC took what there was from the beginning.
     while next(Duration::ZERO)?.is_some() {}
     let bytes = 3 * setup.buffer.size();
-    let listener = setup.listen(context, Family::V4)?;
-    let script = script(listener.local_addr()?, sends(bytes));
-    let options = options().idle_limit(Duration::from_secs(1));
-    let mut connection = setup.accept(&listener, &mut session, script, options)?;
+    let mut connection = setup.connect(context, &mut session, sends(bytes))?;
     for time in ["first", "second"] {
-        let mut held = Vec::new();
-        let stalled = loop {
-            match connection.incoming.next() {
-                Ok(Some(pieces)) => {
-                    connection.position = compared(&pieces, connection.position, &setup.mapping)?;
-                    held.extend(places(&pieces));
-                }
-                Ok(None) => return Err(Stop::fail("all of it arrived, and the buffer is held whole")),
-                Err(error) => break error,
-            }
-        };
+        let (held, stalled) = starve(&mut connection, &setup)?;
         let mut told = Vec::new();
         while let Some(event) = next(if told.is_empty() { SOON } else { Duration::ZERO })? {
             told.push(event);

@@ -10,17 +10,22 @@ use super::{MEBIBYTE, setup};
 use crate::harness::{Failure, Outcome, ensure};
 use crate::setup::{Incoming, Receives, Setup, Streams};
 
+/// Longer than the peer waits until it sends again what found no memory. Only a test that has failed waits that long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A connection that sends `bytes` bytes, and waits since all of the smaller buffer is held.
 pub(crate) fn starved<Binding: Receives>(
     setup: &Setup<Binding>,
     bytes: u64,
 ) -> Result<(Incoming<Binding::Stream>, Vec<Fragment>), Failure> {
-    let options = StreamOptions::default().idle_limit(Duration::from_secs(1));
-    let mut incoming = setup.connect(bytes, options)?;
+    let mut incoming = setup.connect(bytes, StreamOptions::default().idle_limit(PATIENCE))?;
     let mut held = Vec::new();
     let stalled = loop {
         match incoming.read(&setup.mapping) {
-            Ok(Some(fragments)) => held.extend(fragments),
+            Ok(Some(fragments)) => {
+                held.extend(fragments);
+                incoming.stream.limit_idle(Duration::from_secs(1));
+            }
             Ok(None) => return Err("all arrived in a buffer that is too small".into()),
             Err(error) => break error,
         }
@@ -35,6 +40,7 @@ pub(super) fn an_exhausted_buffer_recovers_when_fragments_come_back(path: Path) 
     let bytes = 8 * MEBIBYTE;
     let setup = setup(path, 2 * MEBIBYTE)?;
     let (mut incoming, held) = starved(&setup, bytes)?;
+    incoming.stream.limit_idle(PATIENCE);
     incoming.stream.release(held)?;
     incoming.stream.flush()?;
     incoming.drain(&setup.mapping, bytes)
