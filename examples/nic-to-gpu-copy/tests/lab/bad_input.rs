@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::faults::{Undo, ask_lab};
@@ -15,6 +16,7 @@ use crate::guest::{
     ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
 };
 use crate::nic_changes::wait_for_change;
+use crate::restore::signal;
 use crate::{ensure, xdp};
 
 /// The NIC that cannot split headers.
@@ -193,12 +195,13 @@ fn shared_memory() -> Result<u64, Failure> {
 
 pub(crate) fn a_nic_in_use_names_its_user() -> Outcome {
     let before = settings(NIC)?;
-    let first = spawn(&mut receive(&["--nic", NIC, "--listen", ADDRESS, "--size", "1M", "--timeout", "5"]))?;
+    let first = spawn(&mut receive(&["--nic", NIC, "--listen", ADDRESS, "--size", "1M"]))?;
     wait_for_change(NIC, &before)?;
     let output = run(&mut receive(&["--nic", NIC, "--listen", "10.77.0.1:5301", "--size", "1M"]))?;
     let said = text(&output);
     ensure!(output.status.code() == Some(1), "{said}");
     ensure!(said.contains(&first.id().to_string()), "the holder {} is not in: {said}", first.id());
+    signal(&first, Signal::SIGTERM)?;
     wait(first)?;
     same_settings(NIC, &before)
 }

@@ -14,7 +14,7 @@ use crate::guest::{
 };
 use crate::nic_changes::wait_for_change;
 
-fn signal(child: &Child, signal: Signal) -> Outcome {
+pub(crate) fn signal(child: &Child, signal: Signal) -> Outcome {
     Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
 }
 
@@ -49,8 +49,12 @@ pub(crate) fn after_sigkill_at_twenty_moments() -> Outcome {
     let moments = moments(&before)?;
     let mut changed = 0;
     let mut state = 20;
-    for _ in 0..20 {
+    for moment in 0..20 {
         let child = start()?;
+        // However slow the machine is just now, half of the moments meet changes.
+        if moment % 2 == 1 {
+            wait_for_change(NIC, &before)?;
+        }
         std::thread::sleep(Duration::from_millis(pseudo_random(&mut state, moments)));
         signal(&child, Signal::SIGKILL)?;
         wait(child)?;
@@ -58,8 +62,7 @@ pub(crate) fn after_sigkill_at_twenty_moments() -> Outcome {
         restore()?;
         same_settings(NIC, &before)?;
     }
-    // Otherwise the moments were all too early, and nothing was tried.
-    ensure!(changed >= 3, "only {changed} of 20 moments found the NIC changed");
+    ensure!(changed >= 10, "only {changed} of 20 moments found the NIC changed");
     Ok(())
 }
 
