@@ -1,5 +1,8 @@
 //! What went wrong, in one line.
 
+use std::io;
+
+use anyhow::Context;
 use devmem_provider::Error;
 
 /// The line: what was tried, and every cause. Errors of devmem tell their own causes.
@@ -14,6 +17,21 @@ pub(crate) fn line(error: &anyhow::Error) -> String {
     words.join(": ")
 }
 
+/// What a sender tells when its connection fails. A receiver that closes it with bytes unread resets it.
+pub(crate) fn of_connection_to_receiver<T>(result: io::Result<T>) -> anyhow::Result<T> {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    let is_closed = |error: &io::Error| {
+        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected)
+    };
+    match result {
+        Err(error) if is_closed(&error) => Err(error).context(RECEIVER_GAVE_UP),
+        result => result.context("the connection is lost"),
+    }
+}
+
+/// The reason is the receiver's, which has no way to say it here.
+pub(crate) const RECEIVER_GAVE_UP: &str = "the receiver gave up; it tells the reason on its side";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +45,18 @@ mod tests {
         let line = line(&error);
         assert_eq!(line.matches("the disk is wet").count(), 1, "{line}");
         assert!(line.starts_with("copy the file: cannot write"), "{line}");
+    }
+
+    #[test]
+    fn that_the_receiver_closed_is_told_with_the_kernels_words() {
+        let told = |error| line(&of_connection_to_receiver::<()>(Err(error)).unwrap_err());
+        for number in [libc::ECONNRESET, libc::EPIPE, libc::ENOTCONN] {
+            let line = told(io::Error::from_raw_os_error(number));
+            let expected = format!("{RECEIVER_GAVE_UP}: ");
+            assert!(line.starts_with(&expected) && line.ends_with(&format!("(os error {number})")), "{line}");
+        }
+        let line = told(io::Error::from_raw_os_error(libc::EHOSTUNREACH));
+        assert!(line.starts_with("the connection is lost: "), "{line}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use indicatif::ProgressBar;
 
 use crate::arguments::{SendOptions, SenderPath};
 use crate::digest::{DigestKind, Hasher, Sha256Digest};
+use crate::failure;
 use crate::rdma;
 use crate::receive::progress;
 use crate::transfer::Header;
@@ -38,19 +40,25 @@ pub(crate) fn run(options: &SendOptions) -> Result<()> {
     let stripes = Header::split(transfer, metadata.len(), options.connections, options.digest());
     let bar = progress(Some(metadata.len()));
     let started = Instant::now();
+    // The first failure; what comes of the other stripes follows from it.
+    let failed = OnceLock::new();
     let sent = std::thread::scope(|scope| {
         let threads: Vec<_> = stripes
             .iter()
             .map(|header| {
-                let (file, bar, domain) = (&file, &bar, domain.as_ref());
-                scope.spawn(move || send_stripe(options, domain, header, file, bar))
+                let (file, bar, domain, failed) = (&file, &bar, domain.as_ref(), &failed);
+                scope.spawn(move || {
+                    let sent = send_stripe(options, domain, header, file, bar, failed);
+                    sent.map_err(|error| failed.set(error)).ok()
+                })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a sending thread panicked")))
-            .collect::<Result<Vec<_>>>()
-    })?;
+        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect::<Option<Vec<_>>>()
+    });
+    if let Some(error) = failed.into_inner() {
+        return Err(error);
+    }
+    let Some(sent) = sent else { bail!("a sending thread panicked") };
     bar.finish_and_clear();
     summarise(options, &stripes, &sent, started.elapsed());
     Ok(())
@@ -70,8 +78,13 @@ enum Connection {
 }
 
 impl Connection {
-    fn open(options: &SendOptions, domain: Option<&ProtectionDomain>, header: &Header) -> Result<Self> {
-        let socket = connect(options.connect, Duration::from_secs(options.wait))?;
+    fn open(
+        options: &SendOptions,
+        domain: Option<&ProtectionDomain>,
+        header: &Header,
+        failed: &OnceLock<anyhow::Error>,
+    ) -> Result<Self> {
+        let socket = connect(options.connect, Duration::from_secs(options.wait), failed)?;
         Ok(match domain {
             Some(domain) => Self::Rdma(Box::new(rdma::Sender::connect(domain, socket, header)?)),
             None => Self::Tcp(socket),
@@ -80,7 +93,7 @@ impl Connection {
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::Tcp(socket) => socket.write_all(bytes).context("the connection is lost"),
+            Self::Tcp(socket) => failure::of_connection_to_receiver(socket.write_all(bytes)),
             Self::Rdma(sender) => sender.send(bytes),
         }
     }
@@ -90,8 +103,8 @@ impl Connection {
             Self::Tcp(mut socket) => {
                 // The receiver closes when it has everything: waiting for that turns an abort on its side into an
                 // error here.
-                socket.shutdown(std::net::Shutdown::Write).context("the connection is lost")?;
-                std::io::Read::read(&mut socket, &mut [0]).context("the receiver gave up")?;
+                failure::of_connection_to_receiver(socket.shutdown(std::net::Shutdown::Write))?;
+                failure::of_connection_to_receiver(std::io::Read::read(&mut socket, &mut [0]))?;
                 Ok(())
             }
             Self::Rdma(sender) => sender.finish(),
@@ -105,9 +118,10 @@ fn send_stripe(
     header: &Header,
     file: &File,
     bar: &ProgressBar,
+    failed: &OnceLock<anyhow::Error>,
 ) -> Result<Option<Sha256Digest>> {
     let to = || format!("cannot send to {}", options.connect);
-    let mut connection = Connection::open(options, domain, header)?;
+    let mut connection = Connection::open(options, domain, header, failed)?;
     connection.send(&header.encode()).with_context(to)?;
     let mut digest = header.digest.map(Hasher::new);
     let mut chunk = vec![0; CHUNK];
@@ -132,14 +146,14 @@ fn send_stripe(
     Ok(digest)
 }
 
-/// Connects; tries again while nobody listens yet, until `wait` is over.
-fn connect(address: SocketAddr, wait: Duration) -> Result<TcpStream> {
+/// Connects; tries again while nobody listens yet, until `wait` is over or the transfer has failed.
+fn connect(address: SocketAddr, wait: Duration, failed: &OnceLock<anyhow::Error>) -> Result<TcpStream> {
     let deadline = Instant::now() + wait;
     loop {
         let left = deadline.saturating_duration_since(Instant::now()).max(RETRY);
         match TcpStream::connect_timeout(&address, left) {
             Ok(socket) => return Ok(socket),
-            Err(_) if Instant::now() < deadline => std::thread::sleep(RETRY),
+            Err(_) if Instant::now() < deadline && failed.get().is_none() => std::thread::sleep(RETRY),
             Err(error) => {
                 return Err(error).with_context(|| {
                     format!("cannot connect to {address}; start `nic-to-gpu-copy receive --listen {address}` there")
@@ -186,5 +200,20 @@ fn summarise(options: &SendOptions, stripes: &[Header], sent: &[Option<Sha256Dig
             let end = header.offset + header.length;
             println!("  {} {digest}  bytes {}..{end}", kind.name(), header.offset);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_waited_for_when_the_transfer_has_failed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let failed = OnceLock::from(anyhow::anyhow!("another stripe was refused"));
+        let error = connect(address, Duration::from_secs(3600), &failed).unwrap_err();
+        assert!(error.to_string().contains("cannot connect to 127.0.0.1"), "{error}");
     }
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, TcpStream};
 use anyhow::{Context, Result, bail};
 use devmem_receive::rdma::verbs::{Endpoint, RemoteMemory, Transport};
 
+use crate::failure;
 use crate::transfer::MAXIMUM_STRIPES;
 
 const BYTES: usize = 64;
@@ -37,7 +38,7 @@ pub(super) struct Offer {
 impl Hello {
     pub(super) fn send(&self, socket: &mut TcpStream) -> Result<()> {
         let numbers = [u64::from(self.stripe) | u64::from(self.stripes) << 32, self.longest.into(), 0];
-        send(socket, &encode(&self.endpoint, numbers))
+        failure::of_connection_to_receiver(socket.write_all(&encode(&self.endpoint, numbers)))
     }
 
     pub(super) fn receive(socket: &mut TcpStream) -> Result<Self> {
@@ -58,7 +59,8 @@ impl Offer {
     pub(super) fn send(&self, socket: &mut TcpStream) -> Result<()> {
         let Self { endpoint, memory, piece_bytes, places } = self;
         let pieces = u64::from(*piece_bytes) | u64::from(*places) << 32;
-        send(socket, &encode(endpoint, [pieces, memory.address, memory.key.into()]))
+        let bytes = encode(endpoint, [pieces, memory.address, memory.key.into()]);
+        socket.write_all(&bytes).context("the connection is lost")
     }
 
     pub(super) fn receive(socket: &mut TcpStream) -> Result<Self> {
@@ -75,10 +77,6 @@ impl Offer {
         let memory = RemoteMemory { address, key: halves(key).0 };
         Ok(Self { endpoint, memory, piece_bytes, places })
     }
-}
-
-fn send(socket: &mut TcpStream, bytes: &[u8; BYTES]) -> Result<()> {
-    socket.write_all(bytes).context("the connection is lost")
 }
 
 fn receive(socket: &mut TcpStream, unless: &str) -> Result<[u8; BYTES]> {

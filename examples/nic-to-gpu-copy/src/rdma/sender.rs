@@ -16,6 +16,7 @@ use devmem_receive::rdma::verbs::{
 use super::PIECE;
 use super::handshake::{Hello, Offer};
 use super::window::low;
+use crate::failure;
 use crate::transfer::Header;
 
 /// Pieces that are on their way at once. Their memory is locked, of which an ordinary user may have 8 MiB.
@@ -159,10 +160,10 @@ impl Sender {
         let mut bytes = [0; size_of::<u64>()];
         let wanted = bytes.len() - self.heard.len();
         match self.socket.read(&mut bytes[..wanted]) {
-            Ok(0) => bail!("the receiver gave up; it tells the reason on its side"),
+            Ok(0) => bail!(failure::RECEIVER_GAVE_UP),
             Ok(count) => self.heard.extend_from_slice(&bytes[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).context("the receiver gave up"),
+            Err(error) => return failure::of_connection_to_receiver(Err(error)),
         }
         if let Ok(number) = <[u8; 8]>::try_from(self.heard.as_slice()) {
             self.heard.clear();
@@ -186,14 +187,14 @@ impl Sender {
             self.wait()?;
         }
         // The receiver closes when it has everything: waiting for that turns an abort on its side into an error here.
-        self.socket.shutdown(Shutdown::Write).context("the connection is lost")?;
+        failure::of_connection_to_receiver(self.socket.shutdown(Shutdown::Write))?;
         let mut rest = [0; 256];
         loop {
             match self.socket.read(&mut rest) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("the receiver gave up"),
+                Err(error) => return failure::of_connection_to_receiver(Err(error)),
             }
         }
     }
