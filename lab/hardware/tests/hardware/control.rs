@@ -1,5 +1,7 @@
 //! Control requests: ground truth, faults, statistics.
 
+use std::time::{Duration, Instant};
+
 use devmem_lab_hardware::{HardwareConfig, NicConfig, SwitchFaults};
 use serde_json::json;
 
@@ -105,9 +107,9 @@ fn what_is_sent_again_is_counted_apart() {
 }
 
 /// Sends 300 numbered segments of one large packet each through a faulty switch; the order in which
-/// they arrive. None is put behind another: one that is waits for the clock as well.
+/// they arrive. What is sent next waits until all have: a reordered segment at the end is let go by the clock.
 fn arrivals(seed: u64) -> Vec<u32> {
-    let faults = SwitchFaults { drop: 0.1, reorder: 0.0, duplicate: 0.1, delay_us: 0, seed };
+    let faults = SwitchFaults { drop: 0.1, reorder: 0.1, duplicate: 0.1, delay_us: 0, seed };
     let config = HardwareConfig { nics: vec![NicConfig::default(); 2], faults, ..HardwareConfig::default() };
     let mut machine = Machine::new(&config);
     let [a, b] = &mut machine.drivers[..] else { panic!() };
@@ -116,16 +118,21 @@ fn arrivals(seed: u64) -> Vec<u32> {
     b.post_all(&mut into);
     let segmentation = Offload { checksum: true, segmentation: Some((100, TCP_HEADERS as u8)) };
     let mut order = Vec::new();
-    for _ in 0..15 {
+    let count =
+        |fate: &str| machine.hardware.request(&json!({"op": "statistics"}))["switch"][fate].as_u64().unwrap();
+    for sent in (20..=300).step_by(20) {
         a.send(&mut out, &tcp(a.mac, b.mac, (1, 2), &pattern(2000)), segmentation, 9000);
-        let received = into.poll();
-        b.post(&mut into, received.len() as u16);
-        let sequence = |packet: &crate::driver::Received| crate::packets::check_tcp(&packet.bytes()).0;
-        order.extend(received.iter().map(sequence));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while order.len() as u64 != sent - count("dropped") + count("duplicated") {
+            assert!(Instant::now() < deadline, "{} of {sent} arrived", order.len());
+            let received = into.poll();
+            b.post(&mut into, received.len() as u16);
+            let sequence = |packet: &crate::driver::Received| crate::packets::check_tcp(&packet.bytes()).0;
+            order.extend(received.iter().map(sequence));
+        }
     }
-    let statistics = machine.request(json!({"op": "statistics"}));
-    for fate in ["dropped", "duplicated"] {
-        assert_ne!(statistics["switch"][fate], 0, "{fate}");
+    for fate in ["dropped", "reordered", "duplicated"] {
+        assert_ne!(count(fate), 0, "{fate}");
     }
     order
 }
@@ -134,7 +141,8 @@ fn arrivals(seed: u64) -> Vec<u32> {
 fn the_seed_decides_on_every_segment() {
     let first = arrivals(7);
     assert_eq!(first, arrivals(7));
-    assert_ne!(first, arrivals(8));
+    let common = first.iter().zip(arrivals(8)).take_while(|&(a, b)| *a == b).count();
+    assert!(common < 100, "another seed begins with the same {common}");
 }
 
 #[test]
