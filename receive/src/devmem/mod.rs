@@ -15,6 +15,7 @@ mod binding;
 mod control_messages;
 mod options;
 mod parts;
+mod receive_refusal;
 mod socket;
 mod statistics;
 mod stream;

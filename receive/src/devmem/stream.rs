@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::control_messages::{ControlMessage, ControlMessages};
 use super::options::StreamOptions;
 use super::parts::Parts;
+use super::receive_refusal::{outside_buffer, protocol, receive_error, wrong_binding};
 use super::statistics::Statistics;
 use super::tokens::PendingTokens;
 use super::uapi;
@@ -311,40 +312,6 @@ struct Sums {
     unmarked: bool,
 }
 
-fn protocol(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Protocol, "receive into device memory").because(reason)
-}
-
-fn wrong_binding(found: u32, expected: u32) -> Error {
-    protocol(format!("a fragment came through binding {found} instead of {expected}"))
-        .remedy("steer this connection's packets to the queues of its own binding")
-}
-
-fn outside_buffer(message: uapi::DmabufMessage, buffer_bytes: u64) -> Error {
-    protocol(format!(
-        "the kernel reports {} bytes at offset {} of a buffer of {buffer_bytes} bytes",
-        message.fragment_size, message.fragment_offset
-    ))
-}
-
-fn receive_error(number: i32) -> Error {
-    const OPERATION: &str = "receive into device memory";
-    match number {
-        uapi::ETOOSMALL => Error::new(ErrorKind::InvalidInput, OPERATION)
-            .because("the control buffer has no room for a single message (kernel error 525, ETOOSMALL)")
-            .remedy("allow more fragments per receive"),
-        libc::EFAULT => Error::from_errno(Errno::EFAULT, OPERATION)
-            .with_kind(ErrorKind::Protocol)
-            .because("the data came through another memory provider than devmem TCP"),
-        libc::ECONNRESET | libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETDOWN => {
-            Error::from_errno(Errno::from_raw(number), OPERATION)
-                .with_kind(ErrorKind::Gone)
-                .because("the connection is lost")
-        }
-        _ => Error::from_errno(Errno::from_raw(number), OPERATION),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::control_messages::tests::{encode, payload};
@@ -463,14 +430,6 @@ mod tests {
         // Kernels before 6.12 do not know the option at all.
         assert!([ErrorKind::InvalidInput, ErrorKind::Unsupported].contains(&error.kind()), "{error}");
         stream.flush().unwrap();
-    }
-
-    #[test]
-    fn a_reset_says_that_the_connection_is_lost() {
-        let error = receive_error(libc::ECONNRESET);
-        assert_eq!(error.kind(), ErrorKind::Gone);
-        let error = receive_error(uapi::ETOOSMALL);
-        assert!(error.to_string().contains("525"), "{error}");
     }
 
     #[test]
