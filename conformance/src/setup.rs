@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use devmem_provider::dma_buf::{Access, Mapping};
-use devmem_provider::{Buffer, Error, ErrorKind, Pin, Request, Require};
+use devmem_provider::{Buffer, Error, Pin, Request, Require};
 use devmem_receive::devmem::StreamOptions;
 use devmem_receive::nic::{Flow, Plan, Prepared, Queues};
 use nix::errno::Errno;
@@ -84,10 +84,7 @@ impl Setup {
         session: &mut Session,
         steps: Vec<Step>,
     ) -> Result<Connection, Stop> {
-        self.connect_or(context, session, steps, |error| match error.kind() {
-            ErrorKind::Unsupported => Stop::skip(&error),
-            _ => error.into(),
-        })
+        self.connect_or(context, session, steps, Stop::unless_supported)
     }
 
     fn connect_or(

@@ -117,6 +117,15 @@ impl Stop {
             remedy: error.remedy_text().map(str::to_owned),
         })
     }
+
+    /// A skip if this is not supported here, and a failure otherwise.
+    #[must_use]
+    pub fn unless_supported(error: devmem_provider::Error) -> Self {
+        match error.kind() {
+            devmem_provider::ErrorKind::Unsupported => Self::skip(&error),
+            _ => error.into(),
+        }
+    }
 }
 
 impl fmt::Display for Stop {

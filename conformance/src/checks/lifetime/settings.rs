@@ -180,10 +180,7 @@ fn nic_reset(context: &Context<'_>) -> Outcome {
         || nic.identity().pci.is_some_and(|address| PciFunction::at(address).is_alone());
     let rules = nic.snapshot()?.flow_rules.unwrap_or_default();
     receives_through(context, &setup, |_| {
-        reset(nic, shared).map_err(|error| match error.kind() {
-            devmem_provider::ErrorKind::Unsupported => Stop::skip(&error),
-            _ => error.into(),
-        })?;
+        reset(nic, shared).map_err(Stop::unless_supported)?;
         ensure!(is_bound(nic, setup.pin.holder())?, "the queue lost its binding");
         // A driver may forget what it steers by, as gve does; packets would come by another queue.
         let known = nic.snapshot()?.flow_rules.unwrap_or_default();

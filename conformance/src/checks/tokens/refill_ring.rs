@@ -124,10 +124,7 @@ fn exhaustion_is_told(context: &Context<'_>) -> Outcome {
     let (setup, mut session) = (Setup::new(context)?, context.peer()?);
     let next = |limit: Duration| -> Result<Option<Event>, Stop> {
         let registered = setup.pin.registered().ok_or_else(|| Stop::fail("nothing is registered"))?;
-        registered.next_event(limit).map_err(|error| match error.kind() {
-            devmem_provider::ErrorKind::Unsupported => Stop::skip(&error),
-            _ => error.into(),
-        })
+        registered.next_event(limit).map_err(Stop::unless_supported)
     };
     // The rings of the NIC took what there was from the beginning.
     while next(Duration::ZERO)?.is_some() {}
