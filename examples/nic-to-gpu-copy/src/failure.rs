@@ -17,14 +17,16 @@ pub(crate) fn line(error: &anyhow::Error) -> String {
     words.join(": ")
 }
 
-/// What a sender tells when its connection fails. A receiver that closes it with bytes unread resets it.
+/// Whether the peer has closed the connection. One that closes it with bytes unread resets it.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
+}
+
+/// What a sender tells when its connection fails.
 pub(crate) fn of_connection_to_receiver<T>(result: io::Result<T>) -> anyhow::Result<T> {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
-    let is_closed = |error: &io::Error| {
-        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected)
-    };
     match result {
-        Err(error) if is_closed(&error) => Err(error).context(RECEIVER_GAVE_UP),
+        Err(error) if is_gone(&error) => Err(error).context(RECEIVER_GAVE_UP),
         result => result.context("the connection is lost"),
     }
 }

@@ -78,13 +78,7 @@ enum Connection {
 }
 
 impl Connection {
-    fn open(
-        options: &SendOptions,
-        domain: Option<&ProtectionDomain>,
-        header: &Header,
-        failed: &OnceLock<anyhow::Error>,
-    ) -> Result<Self> {
-        let socket = connect(options.connect, Duration::from_secs(options.wait), failed)?;
+    fn new(socket: TcpStream, domain: Option<&ProtectionDomain>, header: &Header) -> Result<Self> {
         Ok(match domain {
             Some(domain) => Self::Rdma(Box::new(rdma::Sender::connect(domain, socket, header)?)),
             None => Self::Tcp(socket),
@@ -121,7 +115,8 @@ fn send_stripe(
     failed: &OnceLock<anyhow::Error>,
 ) -> Result<Option<Sha256Digest>> {
     let to = || format!("cannot send to {}", options.connect);
-    let mut connection = Connection::open(options, domain, header, failed)?;
+    let socket = connect(options.connect, Duration::from_secs(options.wait), failed)?;
+    let mut connection = Connection::new(socket, domain, header)?;
     connection.send(&header.encode()).with_context(to)?;
     let mut digest = header.digest.map(Hasher::new);
     let mut chunk = vec![0; CHUNK];

@@ -18,6 +18,7 @@ use devmem_receive::rdma::verbs::{
 use super::handshake::{Hello, Offer};
 use super::window::Window;
 use super::{PIECE, PLACES};
+use crate::failure;
 
 /// The fewest places with which sender and receiver work at the same time.
 const FEWEST_PLACES: u64 = 2;
@@ -215,7 +216,7 @@ impl Landing<'_> {
             self.freed.told = self.freed.total;
             match self.socket.write_all(&self.freed.total.to_le_bytes()) {
                 // Whether it had sent everything shows in what has arrived.
-                Err(error) if is_gone(&error) => self.ended = true,
+                Err(error) if failure::is_gone(&error) => self.ended = true,
                 result => result.context("the connection is lost")?,
             }
         }
@@ -246,8 +247,4 @@ impl Landing<'_> {
     pub(crate) fn system_calls(&self) -> u64 {
         self.completions.system_calls() + self.written_messages
     }
-}
-
-fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
 }
