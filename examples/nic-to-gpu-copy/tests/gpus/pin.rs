@@ -5,8 +5,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::ask_lab::ask_lab;
 use crate::ensure;
 use crate::guest::{Failure, Outcome, TOOL, run, text};
 
@@ -47,9 +48,8 @@ impl Drop for Held {
 
 /// The regions that the RDMA device has, by the lab's word.
 fn regions() -> Result<usize, Failure> {
-    let output = run(Command::new("lab-ask").arg(r#"{"op":"rdma_regions","rdma":0}"#))?;
-    let answer: Value = serde_json::from_slice(&output.stdout)?;
-    Ok(answer["regions"].as_array().ok_or_else(|| text(&output))?.len())
+    let answer = ask_lab(&json!({ "op": "rdma_regions", "rdma": 0 }))?;
+    Ok(answer["regions"].as_array().ok_or_else(|| answer.to_string())?.len())
 }
 
 pub(crate) fn memory_stays_until_a_signal() -> Outcome {

@@ -9,9 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
 
-use crate::faults::{Undo, ask_lab};
+use crate::ask_lab::{count_anew, wait_for_a_mebibyte};
+use crate::faults::Undo;
 use crate::guest::{
     ADDRESS, Failure, NIC, Outcome, receive, run, same_settings, settings, spawn, succeed, text, wait,
 };
@@ -221,17 +221,14 @@ const NEVER: &str = "/tmp/never";
 
 fn disconnect_midway(bytes: u64, arguments: &[&str]) -> Outcome {
     let before = settings(NIC)?;
-    ask_lab(&json!({ "op": "ground_truth_start" }))?;
+    count_anew()?;
     let receiving = spawn(
         receive(&["--nic", NIC, "--listen", ADDRESS, "--size", "1M", "--timeout", "20"]).args(arguments),
     )?;
     let file = std::path::Path::new("/tmp/sparse");
     std::fs::File::create(file)?.set_len(bytes)?;
     let mut sender = spawn(&mut crate::guest::send(ADDRESS, file, &[]))?;
-    while ask_lab(&json!({ "op": "ground_truth" }))?["dmabuf_bytes"].as_u64() < Some(1 << 20) {
-        ensure!(sender.try_wait()?.is_none(), "the sender ended by itself");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_a_mebibyte("dmabuf_bytes", &mut sender)?;
     sender.kill()?;
     wait(sender)?;
     let received = wait(receiving)?;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::ask_lab::ask_lab;
 use crate::ensure;
-use crate::faults::{Undo, ask_lab};
+use crate::faults::Undo;
 use crate::guest::{NIC, Outcome, copy, copy_to};
 
 const ADDRESS_V6: &str = "[fd77::1]:5201";

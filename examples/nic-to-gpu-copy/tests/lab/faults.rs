@@ -1,23 +1,9 @@
-//! The lab asked for its word, and for faults.
-
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+//! The lab asked for faults.
 
 use serde_json::{Value, json};
 
-use crate::ensure;
+use crate::ask_lab::ask_lab;
 use crate::guest::Failure;
-
-/// Asks the lab.
-pub(crate) fn ask_lab(question: &Value) -> Result<Value, Failure> {
-    let mut connection = UnixStream::connect("/run/devmem-lab.sock")?;
-    writeln!(connection, "{question}")?;
-    let mut answer = String::new();
-    BufReader::new(connection).read_line(&mut answer)?;
-    let answer: Value = serde_json::from_str(&answer)?;
-    ensure!(answer.get("error").is_none(), "{question}: {answer}");
-    Ok(answer)
-}
 
 /// Something about the machine that is undone on drop, whatever a test does.
 pub(crate) struct Undo(Box<dyn Fn()>);

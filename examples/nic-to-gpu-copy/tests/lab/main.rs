@@ -2,6 +2,8 @@
 //!
 //! Started on the host, this program boots the lab and runs itself in the guest, where the tests are.
 
+#[path = "../harness/ask_lab.rs"]
+mod ask_lab;
 mod bad_input;
 mod copies;
 mod faults;

@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::json;
 
+use crate::ask_lab::{ask_lab, count_anew, wait_for_a_mebibyte};
 use crate::ensure;
-use crate::guest::{
-    ADDRESS, Failure, LIMIT, Outcome, copy, file, printed_object, receive, run, send, spawn, succeed, text,
-    wait,
-};
+use crate::guest::{ADDRESS, Failure, Outcome, copy, file, receive, run, send, spawn, text, wait};
 
 const RDMA: [&str; 2] = ["--path", "rdma"];
 
@@ -34,15 +31,10 @@ fn fails(output: &Output, words: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// Asks the lab something, in JSON.
-fn ask_lab(question: &str) -> Result<Value, Failure> {
-    printed_object(&succeed(Command::new("lab-ask").arg(question))?)
-}
-
 /// After whatever went wrong, no device has a region any more, and a file can be copied.
 fn still_works() -> Outcome {
     for device in 0..2 {
-        let answer = ask_lab(&format!(r#"{{"op":"rdma_regions","rdma":{device}}}"#))?;
+        let answer = ask_lab(&json!({ "op": "rdma_regions", "rdma": device }))?;
         ensure!(answer["regions"].as_array().is_some_and(Vec::is_empty), "{answer}");
     }
     let options = ["--path", "rdma", "--provider", "amdgpu", "--size", "4M", "--require", "device-local"];
@@ -108,28 +100,15 @@ fn endless() -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// The lab counts from here.
-const FORGET: &str = r#"{"op":"ground_truth_start"}"#;
-
-/// Waits until a part of it lies in the GPU's memory.
-fn wait_for_a_part() -> Outcome {
-    let deadline = Instant::now() + LIMIT;
-    while ask_lab(r#"{"op":"ground_truth"}"#)?["device_window_bytes"].as_u64() < Some(1 << 20) {
-        ensure!(Instant::now() < deadline, "nothing arrived");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
 pub(crate) fn senders_that_die() -> Outcome {
     let options = ["--provider", "amdgpu", "--size", "4M", "--require", "device-local"];
-    ask_lab(FORGET)?;
+    count_anew()?;
     let receiving = spawn(&mut receiver(&[&RDMA[..], &options].concat()))?;
     // Not through `in-peer`, which a kill would leave the sender of.
     let address = ["send", "--connect", ADDRESS, "--wait", "60"];
     let mut command = Command::new(crate::guest::TOOL);
     let mut sending = spawn(command.args(address).args(RDMA).arg(endless()?))?;
-    wait_for_a_part()?;
+    wait_for_a_mebibyte("device_window_bytes", &mut sending)?;
     sending.kill()?;
     sending.wait()?;
     let received = wait(receiving)?;
@@ -141,10 +120,10 @@ pub(crate) fn senders_that_die() -> Outcome {
 
 pub(crate) fn receivers_that_die() -> Outcome {
     let options = ["--provider", "amdgpu", "--size", "4M", "--require", "device-local"];
-    ask_lab(FORGET)?;
+    count_anew()?;
     let mut receiving = spawn(&mut receiver(&[&RDMA[..], &options].concat()))?;
-    let sending = spawn(&mut sender(&endless()?, &RDMA))?;
-    wait_for_a_part()?;
+    let mut sending = spawn(&mut sender(&endless()?, &RDMA))?;
+    wait_for_a_mebibyte("device_window_bytes", &mut sending)?;
     receiving.kill()?;
     receiving.wait()?;
     let sent = wait(sending)?;
